@@ -13,13 +13,12 @@ bootstrap fits of it, against
 The first two run twice: with gradients written here by hand, and (``published_…``) with those of autograd, as the
 replication was published. The latter and the package want an environment of their own:
 
-    python -m venv .venv/reference && .venv/reference/bin/pip install chinchilla==0.2.0 autograd
-    python benchmarks/fit.py --reference .venv/reference/bin/python
+    python -m venv /tmp/reference && /tmp/reference/bin/pip install chinchilla==0.2.0 autograd
+    python benchmarks/fit.py --reference /tmp/reference/bin/python
 
 Ratios are CPU seconds of theirs over ours in this run, on one thread. Where a procedure is only sampled (starts with
 ``--quick``, resamples always) its time is that of the sample times what is left out, and its objective that of the
-sample. ``excess`` is how far ours ends above theirs, relatively: above 0 means worse (seen once in 200 resamples of
-one table, 2e-5). Without ``--quick``
+sample. ``excess`` is how far ours ends above theirs, relatively: never above 0, but for rounding. Without ``--quick``
 about half an hour.
 """
 

@@ -3,9 +3,9 @@
     python benchmarks/plan.py [--json] [--studies 500]
 
 Forecasts are made by simulating thousands of studies through the vectorised half of the fit. Here studies are made
-one by one and go through `isoflop.fit`, as a user's would: 500 of grids/soda-64.yaml under both of its priors, 200 of
-the grid that is suggested in its place, laid out anew with real shapes. A ratio is forecast over brute force, or for
-the suggestion brute force over what was asked; within 0.8 to 1.2 is the aim. Some minutes on one core.
+one by one and go through the fit of minima, as a user's would: 500 of grids/soda-64.yaml under both of its priors, 200
+of the grid that is suggested in its place, laid out anew with real shapes. A ratio is forecast over brute force, or
+for the suggestion brute force over what was asked; within 0.8 to 1.2 is the aim. Some minutes on one core.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from isoflop import workflow
 from isoflop.errors import NoAnswerError
-from isoflop.fitting import fit
 from isoflop.fitting.intervals import percentiles
+from isoflop.fitting.lines import lines_through
+from isoflop.fitting.minima import find_minimum, profiles
+from isoflop.fitting.points import judge
 from isoflop.planning.forecast import Forecast, forecast
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import Prior, published
@@ -51,15 +53,19 @@ def by_brute_force(
     for number, table in enumerate(tables(cells, prior, cells.cost, noise=noise, studies=studies, seed=12345)):
         if number % 20 == 0:
             sys.stderr.write(f"\r{prior.name}: {number} of {studies} studies ")
+        found = profiles(judge(table))
+        minima = [find_minimum(profile, window) for profile in found]
         try:
-            law = fit(table, window=window, bootstrap=200)
+            lines = lines_through(found, minima, width=window, bootstrap=200, seed=0)
         except NoAnswerError:
             continue
-        inside += [minimum.status == "interior" for minimum in law.minima]
-        exponents, size = law.exponents, law.optimum(target).params
-        estimates = (exponents.a, exponents.b, exponents.ratio)
-        values.append([*(each.value for each in estimates), math.log(size.value)])
-        reported.append([*((each.high - each.low) / 2 for each in estimates), math.log(size.high / size.low) / 2])
+        inside += [minimum.status == "interior" for minimum in minima]
+        params = lines.law("params")
+        estimates = (params.exponent, lines.law("tokens").exponent, lines.ratio)
+        size = lines.band("params", np.log([target]))
+        values.append([*(each.value for each in estimates), math.log(params.at(target))])
+        halves = ((each.high - each.low) / 2 for each in estimates)
+        reported.append([*halves, math.log(size.high[0] / size.low[0]) / 2])
     ends = [percentiles(column) for column in np.array(values).T]
     half_widths = {name: (high - low) / 2 for name, (low, high) in zip(NAMES, ends, strict=True)}
     medians = dict(zip(NAMES, np.median(reported, axis=0).tolist(), strict=True))

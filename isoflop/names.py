@@ -23,3 +23,9 @@ def validated_name(name: str) -> str:
             f"characters, but got {name!r}"
         )
     return name
+
+
+def path_name(text: str) -> str:
+    """Make a plain path component of any `text`: what does not belong in one becomes ``-``."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "unnamed"
+    return validated_name(plain[:127])

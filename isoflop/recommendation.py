@@ -38,8 +38,8 @@ class ShapeChoice:
     size_ratio
         `params` over N*.
     loss_ratio
-        The loss to expect over that of the optimum: along the parabola of the largest budget. It grows with the
-        square of ln `size_ratio`; within a factor of two in N it is a matter of a per cent.
+        The loss to expect over that of the optimum (`Law.excess`). It grows with the square of ln `size_ratio`;
+        within a factor of two in N it is a matter of a per cent.
     """
 
     shape: Shape
@@ -173,13 +173,12 @@ def _nearest(law: Law, optimum: Optimum, ladder: Sequence[Shape]) -> ShapeChoice
     # Under 6ND the N is the law's own, whatever it counts.
     counted = law.cost_model.form != "6nd"
     per_token = ladder[place].training_flops(1) if counted else 6.0 * sizes[place]
-    curvature = law.interior[-1].curvature or 0.0
     return ShapeChoice(
         shape=ladder[place],
         params=sizes[place],
         tokens=optimum.flops / per_token,
         size_ratio=math.exp(offsets[place]),
-        loss_ratio=math.exp(curvature * offsets[place] ** 2),
+        loss_ratio=law.excess(float(sizes[place]), optimum.flops),
     )
 
 

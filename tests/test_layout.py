@@ -110,7 +110,10 @@ def test_content_folders_hold_content():
 
 def test_tests_mirror_the_package():
     #: Tests of the whole house, and of what a room's `__init__` holds.
-    others = {"test_grids.py", "test_layout.py", "test_public.py", "fitting/test_fit.py"}
+    others = {
+        *("test_analysis.py", "test_grids.py", "test_layout.py", "test_public.py"),
+        *("fitting/test_coverage.py", "fitting/test_fit.py"),
+    }
     for path in (ROOT / "tests").rglob("test_*.py"):
         relative = path.relative_to(ROOT / "tests")
         module = PACKAGE / relative.parent / relative.name.removeprefix("test_")

@@ -1,53 +1,132 @@
-"""Reading results: `fit`, `recommend`, `report`."""
+"""Reading results: `fit`, `check`, `recommend`, `report`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, say
 from isoflop.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from isoflop.fitting.law import Law
+
+SourceArgument = Annotated[Path, typer.Argument(metavar="POINTS|STUDY", help="A points table or a study directory.")]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="NAME=COLUMN,…", help='Name foreign columns: params="Model Size",loss=nll.'),
+]
+TokensFromOption = Annotated[
+    str | None,
+    typer.Option("--tokens-from", metavar="6nd", help="C = 6ND holds: compute the tokens, or else FLOPs, that lack."),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Read only these rows; may be given again."),
+]
+LawArgument = Annotated[Path, typer.Argument(metavar="LAW", help="A fitted law: law.json.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs to `app`."""
     app.command(epilog="Example: isoflop fit studies/demo --json")(fit)
+    app.command(epilog="Example: isoflop check law.json later.csv")(check)
     app.command(epilog="Example: isoflop recommend --law studies/demo/law.json --flops 6e12")(recommend)
     app.command(epilog="Example: isoflop report studies/demo")(report)
 
 
 def fit(
-    source: Annotated[Path, typer.Argument(metavar="POINTS|STUDY", help="A points table or a study directory.")],
-    columns: Annotated[
-        str | None,
-        typer.Option("--columns", metavar="NAME=COLUMN,…", help='Name foreign columns: params="Model Size",loss=nll.'),
+    source: SourceArgument,
+    columns: ColumnsOption = None,
+    tokens_from: TokensFromOption = None,
+    where: WhereOption = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="COLUMN", help="One law for each value of this column.")
     ] = None,
+    params_convention: Annotated[
+        str,
+        typer.Option(
+            "--params-convention",
+            metavar="NAME",
+            help="What N counts: total, non_embedding or body_and_head; picked from the table where it tells several.",
+        ),
+    ] = "total",
+    minimum: Annotated[
+        str, typer.Option("--minimum", metavar="parabola|akima", help="How a budget's minimum is found.")
+    ] = "parabola",
+    window: Annotated[
+        str, typer.Option("--window", metavar="K|all", help="Sizes per parabola, those nearest its vertex.")
+    ] = "5",
+    huber_delta: Annotated[
+        str,
+        typer.Option(
+            "--huber-delta", metavar="auto|none|VALUE", help="δ of the surface's fit on log loss; none: least squares."
+        ),
+    ] = "auto",
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples behind the intervals.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="E=VALUE", help="Hold E, alpha or beta of the surface; may be given again."),
+    ] = None,
+    tie: Annotated[str | None, typer.Option("--tie", metavar="alpha=beta", help="Fit one exponent for both.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the law as JSON.")] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures as PNG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the IsoFLOP minima and the power laws through them."""
-    from isoflop import store, workflow
+    """Fit the IsoFLOP minima, the power laws through them and the loss surface, and say how far to trust them."""
+    from isoflop import store
     from isoflop.fitting import fit as fit_points
-    from isoflop.tables import parse_columns, read_points
+    from isoflop.fitting.groups import fit_groups
+    from isoflop.tables import by_group, parse_delta, parse_pins, parse_ties, parse_window
 
-    if source.is_dir() or source.suffix in {".yaml", ".yml"}:
-        if columns is not None:
-            raise InputError(f"--columns must name columns of a points table, but {source} is a study")
-        points = store.points(workflow.open_study(source)[1].root)
-    else:
-        points = read_points(source, parse_columns(columns))
-    law = fit_points(points, bootstrap=bootstrap, seed=seed)
+    options: dict[str, Any] = {
+        "minimum": minimum,
+        "window": parse_window(window),
+        "huber_delta": parse_delta(huber_delta),
+        "pins": parse_pins(pin or []),
+        "ties": ["alpha=beta"] if parse_ties(tie) else [],
+        "bootstrap": bootstrap,
+        "seed": seed,
+        "params_convention": params_convention,
+    }
+    points = _points(source, columns, tokens_from, where, params_convention)
+    tables = {"": points} if group is None else by_group(points, group)
+    result = fit_points(points, **options) if group is None else fit_groups(tables, **options)
     if out is not None:
-        store.write_json(out, law.to_json())
+        store.write_json(out, result.to_json())
         say(f"wrote {out}")
+    if figures is not None:
+        laws = {"": cast("Law", result)} if group is None else cast("dict[str, Law]", result)
+        _write_figures(figures, {name: (tables[name], law) for name, law in laws.items()})
     if as_json:
-        print_json(law.to_json())
+        print_json(result.to_json())
     else:
-        typer.echo(str(law))
+        typer.echo(str(result))
+
+
+def check(
+    law: LawArgument,
+    source: SourceArgument,
+    columns: ColumnsOption = None,
+    tokens_from: TokensFromOption = None,
+    where: WhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a law on runs that came later: how far off it was, and whether its intervals held."""
+    from isoflop.fitting.scoring import check as check_law
+
+    fitted = _law(law)
+    convention = fitted.provenance.params_convention
+    card = check_law(fitted, _points(source, columns, tokens_from, where, convention))
+    if as_json:
+        print_json(card.to_json())
+    else:
+        typer.echo(str(card))
 
 
 def recommend(
@@ -56,13 +135,9 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Recommend how big a model to train, on how many tokens, for a compute budget."""
-    from isoflop import store
-    from isoflop.fitting.law import Law
     from isoflop.recommendation import recommend as recommend_for
 
-    if not law.is_file():
-        raise InputError(f"--law must be a law file, but {law} is none (write one: isoflop fit … --out law.json)")
-    recommendation = recommend_for(Law.from_json(store.read_json(law)), flops=flops)
+    recommendation = recommend_for(_law(law), flops=flops)
     if as_json:
         print_json(recommendation.to_json())
     else:
@@ -79,3 +154,44 @@ def report(study: StudyArgument, directory: DirOption = None, as_json: JsonOptio
         print_json({"report": outcome.report, "figures": place.figures, "reason": outcome.reason})
     else:
         typer.echo(f"report: {outcome.report}")
+
+
+def _law(path: Path) -> Law:
+    from isoflop import store
+    from isoflop.fitting.law import Law
+
+    if not path.is_file():
+        raise InputError(f"a law must be a law file, but {path} is none (write one: isoflop fit … --out law.json)")
+    return Law.from_json(store.read_json(path))
+
+
+def _points(
+    source: Path, columns: str | None, tokens_from: str | None, where: list[str] | None, convention: str
+) -> pd.DataFrame:
+    """The points of a table, or of a study directory."""
+    from isoflop import store, workflow
+    from isoflop.tables import choose_rows, parse_columns, read_points
+
+    if not source.is_dir() and source.suffix not in {".yaml", ".yml"}:
+        return read_points(
+            source,
+            parse_columns(columns),
+            tokens_from=cast(Literal["6nd"] | None, tokens_from),
+            where=where or (),
+            params_convention=cast(Literal["total", "non_embedding", "body_and_head"], convention),
+        )
+    for name, value in (("--columns", columns), ("--tokens-from", tokens_from)):
+        if value is not None:
+            raise InputError(f"{name} must go with a points table, but {source} is a study")
+    return choose_rows(store.points(workflow.open_study(source)[1].root), where or ())
+
+
+def _write_figures(directory: Path, results: dict[str, tuple[pd.DataFrame, Law]]) -> None:
+    """Write the figures of each law, a group's into a folder of its own."""
+    from isoflop.names import path_name
+    from isoflop.reporting.figures import write_figures
+
+    for name, (points, law) in results.items():
+        place = directory / path_name(name) if name else directory
+        for path in write_figures(place, points, law):
+            say(f"wrote {path}")

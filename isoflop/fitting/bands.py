@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from isoflop.fitting.bootstrap import Draws
-from isoflop.fitting.intervals import LEVEL, t_quantile
+from isoflop.fitting.columns import Floats
+from isoflop.fitting.cost import CostModel
+from isoflop.fitting.intervals import LEVEL, middle_interval, t_quantile
 from isoflop.fitting.losscurve import LossCurve, fit_curves
-from isoflop.fitting.points import Floats
 from isoflop.fitting.powerlaw import Lines, fit_lines
+from isoflop.fitting.surface import Surface, Surfaces
 
 #: Decades below the smallest and above the largest budget, and steps per decade, of the tabulated bands.
 _BELOW, _ABOVE, _STEPS = 1, 3, 5
@@ -56,11 +58,14 @@ def band_grid(lowest: float, highest: float) -> Floats:
 
 
 def line_band(grid: Floats, observed: Lines, drawn: Lines) -> Band:
-    """Band of a power law: the wider of t about the `observed` line and of the percentiles of the `drawn` ones."""
+    """Band of a power law: the wider of t about the `observed` line and of the middle of the `drawn` ones."""
     value = observed.at(grid)[0]
     half = t_quantile(int(observed.count[0]) - 2) * observed.standard_error(grid)[0]
     heights = drawn.at(grid)
-    return _band(value, (value - half, value + half), _percentiles(heights[np.isfinite(heights).all(axis=1)], value))
+    usable = heights[np.isfinite(heights).all(axis=1)]
+    ends = [middle_interval(float(middle), column) for middle, column in zip(value, usable.T, strict=True)]
+    low, high = np.array(ends).T
+    return _band(value, (value - half, value + half), (low, high))
 
 
 def loss_band(grid: Floats, x: Floats, log_loss: Floats, curve: LossCurve, draws: Draws, seed: int) -> Band:
@@ -80,6 +85,25 @@ def loss_band(grid: Floats, x: Floats, log_loss: Floats, curve: LossCurve, draws
     value = np.log([curve.at(flops) for flops in np.exp(grid)])
     percentiles = _percentiles(heights, value)
     return _band(value, percentiles, percentiles)
+
+
+def surface_bands(
+    grid: Floats, surface: Surface, draws: Surfaces, cost: CostModel, noise: float, seed: int, turn: Floats
+) -> tuple[Band, Band, Band]:
+    """Bands of N*, D* and one run's loss along a surface's optimum, from its resamples.
+
+    `turn`, of `grid`'s shape, is by how much more ln N* and ln D* may be off: what turns the law about its centre.
+    """
+    flops = np.exp(grid)
+    own, drawn = surface.arrays.optimum(flops, cost), draws.optimum(flops, cost)
+    errors = noise * np.random.default_rng(seed).standard_normal((len(drawn.loss), 1))
+    bands = []
+    for name, spread, extra in (("params", 0.0, turn), ("tokens", 0.0, turn), ("loss", errors, np.zeros(len(grid)))):
+        value = np.log(getattr(own, name)[0])
+        low, high = _percentiles(np.log(getattr(drawn, name)) + spread, value)
+        ends = value - np.hypot(value - low, extra), value + np.hypot(high - value, extra)
+        bands.append(_band(value, ends, ends))
+    return bands[0], bands[1], bands[2]
 
 
 def drawn_lines(x: Floats, draws: Draws, drawn: Floats) -> Lines:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.intervals import percentiles
-from isoflop.fitting.minima import Minimum, Profile, Status, vertices_by_params, vertices_by_tokens
+from isoflop.fitting.minima import Method, Minimum, Profile, Status, vertices_by_params, vertices_by_tokens
 from isoflop.fitting.parabola import Vertices, design, solver
-from isoflop.fitting.points import Floats
 
 #: Interior minima that a law needs: two make a line, the third says how far to trust it.
 FEWEST_BUDGETS = 3
@@ -62,29 +62,47 @@ class Draws:
         return enough
 
 
-def resample(interior: Sequence[Profile], window: int, draws: int, seed: int) -> Draws:
+def resample(interior: Sequence[Profile], window: int, draws: int, seed: int, method: Method = "parabola") -> Draws:
     """Draw the minima of the `interior` profiles `draws` times.
 
     A resample's losses are the parabola's within the window and the observed ones outside it, plus noise; in ln D
-    the same noise meets the parabola in ln D. Equal input and `seed` give equal draws.
+    the same noise meets the parabola in ln D. A spline through such losses has its minimum elsewhere than the
+    observed one, by a constant that is taken off. Equal input and `seed` give equal draws.
     """
     noise = estimate_noise(interior, window)
     generator = np.random.default_rng(seed)
     found: list[tuple[Vertices, Vertices]] = []
     for profile in interior:
         errors = generator.choice(noise.pool, size=(draws, len(profile.runs))) / np.sqrt(profile.runs)
-        found.append(
-            (
-                vertices_by_params(profile, _smooth_by_params(profile, window) + errors, window),
-                vertices_by_tokens(profile, _smooth_by_tokens(profile, window) + errors, window),
-            )
-        )
+        drawn = []
+        for find, smooth in (
+            (vertices_by_params, _smooth_by_params(profile, window)),
+            (vertices_by_tokens, _smooth_by_tokens(profile, window)),
+        ):
+            vertices = find(profile, smooth + errors, window, method)
+            if method == "akima":
+                vertices = _moved(
+                    vertices,
+                    find(profile, smooth[None], window, method),
+                    find(profile, profile.log_loss[None], window, method),
+                )
+            drawn.append(vertices)
+        found.append((drawn[0], drawn[1]))
     return Draws(
         log_params=np.stack([by_params.position for by_params, _ in found], axis=1),
         log_tokens=np.stack([by_tokens.position for _, by_tokens in found], axis=1),
         log_loss=np.stack([by_params.height for by_params, _ in found], axis=1),
         inside=np.stack([by_params.inside & by_tokens.inside for by_params, by_tokens in found], axis=1),
         noise=noise,
+    )
+
+
+def _moved(drawn: Vertices, smooth: Vertices, observed: Vertices) -> Vertices:
+    """`drawn` vertices, moved as a whole from about those of the smooth losses to about the `observed` ones."""
+    return replace(
+        drawn,
+        position=drawn.position + (observed.position[0] - smooth.position[0]),
+        height=drawn.height + (observed.height[0] - smooth.height[0]),
     )
 
 

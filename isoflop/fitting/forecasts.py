@@ -32,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError, NoAnswerError
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.parametric_search import MEDIAN_TO_SD, TUNING
-from isoflop.fitting.points import Floats
 from isoflop.fitting.surface import Surfaces
 from isoflop.fitting.surface_newton import descend
 from isoflop.fitting.surface_objective import (

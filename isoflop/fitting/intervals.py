@@ -1,7 +1,7 @@
 """A value and how far to trust it.
 
-Two intervals stand behind every exponent. The *bootstrap* one knows the noise of the runs, and the *t* one knows
-how the minima scatter about their power law; design effects (a rate that suits one size better than another) show
+Two intervals stand behind every exponent of minima. The *bootstrap* one knows the noise of the runs, and the *t* one
+knows how the minima scatter about their power law; design effects (a rate that suits one size better than another) show
 only in the second, and with few budgets it is the rougher of the two. The headline is the wider.
 """
 
@@ -17,6 +17,10 @@ from pydantic import BeforeValidator, PlainSerializer
 
 #: What every interval of this package covers if its assumptions hold.
 LEVEL = 0.95
+#: Of a normal sample that much lies within so many sd.
+NORMAL = 1.959963984540054
+#: And that much lies more than one sd below its middle.
+NORMAL_TAIL = 0.15865525393145707
 
 _as_json = PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json")
 #: The lower end of an interval; JSON has no infinities, so there an unbounded end is null.
@@ -69,3 +73,15 @@ def percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
         return -math.inf, math.inf
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     return float(low), float(high)
+
+
+def middle_interval(value: float, draws: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval about `value` from the middle 68 % of the `draws`, each side stretched as a normal's would be.
+
+    Resampled minima have long tails (a flat profile's vertex may land far off), which percentiles take at their word:
+    on simulated studies (``benchmarks/coverage.py``) those of a cover up to 99.8 % for a nominal 95 %, these 97 to 99.
+    """
+    if not len(draws):
+        return -math.inf, math.inf
+    low, middle, high = np.quantile(draws, [NORMAL_TAIL, 0.5, 1 - NORMAL_TAIL], method="inverted_cdf")
+    return value - NORMAL * float(middle - low), value + NORMAL * float(high - middle)

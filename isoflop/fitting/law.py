@@ -12,22 +12,28 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, NoAnswerError
+from isoflop.fitting.accounting import ConventionExponents
 from isoflop.fitting.bands import Bands
 from isoflop.fitting.checks import Check
 from isoflop.fitting.cost import CostModel
-from isoflop.fitting.intervals import Estimate, Interval
+from isoflop.fitting.forecasts import Forecaster, Prediction
+from isoflop.fitting.influence import Influence
+from isoflop.fitting.intervals import LEVEL, Estimate, Interval
 from isoflop.fitting.losscurve import LossCurve
-from isoflop.fitting.minima import Minimum, Status
+from isoflop.fitting.methods import Methods, Parametric
+from isoflop.fitting.minima import Method, Minimum, Status
 from isoflop.fitting.points import Excluded
 from isoflop.fitting.powerlaw import PowerLaw
-from isoflop.fitting.words import bound, count, percent, power
+from isoflop.fitting.rollforward import RollForward
+from isoflop.fitting.text import law_lines
 from isoflop.flops import ParamsConvention
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SCHEMA = 1
+#: 2: the surface, the methods side by side, the forecaster, what each check found.
+SCHEMA = 2
 
 #: Beyond this many decades above the largest budget nothing has been calibrated (design figures: ×10).
 CALIBRATED_DECADES = 1.0
@@ -70,11 +76,15 @@ class PointsUsed:
 
 @dataclass(frozen=True)
 class Options:
-    """What the fit was asked for; `window` is None for all sizes."""
+    """What the fit was asked for; `window` is None for all sizes, `huber_delta` None for least squares."""
 
     window: int | None
     bootstrap: int
     seed: int
+    minimum: Method = "parabola"
+    huber_delta: float | Literal["auto"] | None = "auto"
+    pins: tuple[tuple[str, float], ...] = ()
+    ties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ class Optimum:
     """What a law says of one budget: a model of `params` on `tokens` costs `flops` under the law's cost model.
 
     `decades` is how far the budget lies outside those fitted, in log10 C (0 inside), and `reach` what that means.
+    `method` and `loss_from` say which of the law's parts N* (hence D*) and the loss are from.
     """
 
     flops: float
@@ -101,6 +112,8 @@ class Optimum:
     loss: Interval
     decades: float
     reach: Reach
+    method: Literal["parabola", "akima", "parametric"]
+    loss_from: Literal["loss_curve", "parametric", "forecast"]
 
 
 @dataclass(frozen=True)
@@ -112,17 +125,36 @@ class Law:
     schema
         Number of the JSON schema.
     method
-        What the headline exponents come from: ``parabola``, minima of local parabolas.
-    exponents, power_laws, loss_curve
-        The answer (`Exponents`, `PowerLaws`, `LossCurve`).
+        What the headline exponents come from: minima by ``parabola`` or ``akima``, or the ``parametric`` surface.
+    exponents
+        The answer.
+    methods
+        What each method says of the exponents.
+    power_laws
+        The lines through the minima; for a table without IsoFLOP profiles what the surface says in their place.
+    loss_curve
+        The loss along the optimum.
     minima
         One per budget, ascending, interior or refused by name.
     bands
         Intervals of N*, D* and L* against C.
     cost_model
         C(N, D) as the points counted it.
+    flops_range
+        The smallest and the largest C that the law rests on, FLOPs.
     noise
-        The sd of one run's ln loss about the local parabolas; 0 where nothing was left over to tell it.
+        The sd of one run's ln loss about the local parabolas (or about the surface, where there are none); 0 where
+        nothing was left over to tell it.
+    parametric
+        L = E + A/N^α + B/D^β as everybody fits it, or None where it could not be.
+    forecast
+        The same form fitted for extrapolation: what `predict` uses. None where the points are too few for it.
+    conventions
+        The exponents under every convention of N that the table allows.
+    influence
+        The runs that move the exponents most when they are left out.
+    hold_out
+        How right the law's forecasts were, fitted below each budget and asked about those above.
     checks
         What was examined, each with its verdict in a sentence.
     points, provenance
@@ -130,14 +162,21 @@ class Law:
     """
 
     schema: int
-    method: Literal["parabola"]
+    method: Literal["parabola", "akima", "parametric"]
     exponents: Exponents
+    methods: Methods
     power_laws: PowerLaws
     loss_curve: LossCurve
     minima: tuple[Minimum, ...]
     bands: Bands
     cost_model: CostModel
+    flops_range: tuple[float, float]
     noise: float
+    parametric: Parametric | None
+    forecast: Forecaster | None
+    conventions: tuple[ConventionExponents, ...]
+    influence: tuple[Influence, ...]
+    hold_out: RollForward
     checks: tuple[Check, ...]
     points: PointsUsed
     provenance: Provenance
@@ -149,14 +188,15 @@ class Law:
 
     @property
     def budgets(self) -> tuple[float, float]:
-        """The smallest and the largest C with an interior minimum, in FLOPs."""
-        return self.interior[0].flops, self.interior[-1].flops
+        """The smallest and the largest C that the law rests on, in FLOPs."""
+        return self.flops_range
 
     def optimum(self, flops: float) -> Optimum:
         """N*, D* and the loss to expect at `flops` training FLOPs.
 
-        N* is its power law's; D* is what N* leaves of the budget, so that the pair costs C (the power law of D*,
-        fitted on its own, differs by what the check ``accounting`` says). Intervals hold the values.
+        N* is that of the method that leads; D* is what N* leaves of the budget, so that the pair costs C (the power
+        law of D*, fitted on its own, differs by what the check ``accounting`` says). The loss is the curve's along the
+        minima within the budgets, and the forecaster's beyond them. Intervals hold the values.
 
         Raises
         ------
@@ -165,7 +205,8 @@ class Law:
         """
         if not (math.isfinite(flops) and flops > 0):
             raise InputError(f"flops must be positive and finite, but got {flops}")
-        params = self.power_laws.params.at(flops)
+        params = self.optimal_params(flops)
+        tokens = self.cost_model.tokens(params, flops)
         lowest, highest = self.budgets
         above, below = math.log10(flops / highest), math.log10(lowest / flops)
         # A budget that rounds to the largest is inside.
@@ -176,14 +217,58 @@ class Law:
             reach = Reach.BELOW
         else:
             reach = Reach.EXTRAPOLATED if decades <= CALIBRATED_DECADES * (1 + 1e-3) else Reach.UNCALIBRATED
+        loss_from: Literal["loss_curve", "parametric", "forecast"] = "loss_curve" if self.interior else "parametric"
+        loss = _holding(self.loss_curve.at(flops), self.bands.at(flops, self.bands.loss))
+        if self.forecast is not None and reach in (Reach.EXTRAPOLATED, Reach.UNCALIBRATED):
+            loss_from = "forecast"
+            told = self.forecast.predict(params, tokens, flops, LEVEL)
+            loss = Interval(told.value, told.low, told.high)
         return Optimum(
             flops=flops,
             params=_holding(params, self.bands.at(flops, self.bands.params)),
-            tokens=_holding(self.cost_model.tokens(params, flops), self.bands.at(flops, self.bands.tokens)),
-            loss=_holding(self.loss_curve.at(flops), self.bands.at(flops, self.bands.loss)),
+            tokens=_holding(tokens, self.bands.at(flops, self.bands.tokens)),
+            loss=loss,
             decades=decades,
             reach=reach,
+            method=self.method,
+            loss_from=loss_from,
         )
+
+    def optimal_params(self, flops: float) -> float:
+        """N* at `flops` training FLOPs by the method that leads."""
+        if self.method == "parametric" and self.parametric is not None:
+            return self.parametric.optimum(flops, self.cost_model)[0]
+        return self.power_laws.params.at(flops)
+
+    def excess(self, params: float, flops: float) -> float:
+        """The loss of a model of `params` parameters at `flops` training FLOPs, over that of the optimum there.
+
+        By the surface where it leads, else along the curve of the largest budget with a minimum.
+        """
+        if self.method == "parametric" and self.parametric is not None:
+            lowest = self.parametric.optimum(flops, self.cost_model)[2]
+            return self.parametric.at(params, self.cost_model.tokens(params, flops)) / lowest
+        offset = math.log(params / self.optimal_params(flops))
+        return math.exp(self.interior[-1].bend * offset**2)
+
+    def predict(self, params: float, tokens: float, level: float = 0.9) -> Prediction:
+        """The loss of a run of `params` parameters on `tokens` tokens, with the interval that holds it at `level`.
+
+        It comes from the law's own forecaster (`isoflop.fitting.forecasts`), not from `parametric`.
+
+        Raises
+        ------
+        InputError
+            Unless all are positive and finite and `level` lies between 0 and 1.
+        NoAnswerError
+            If the points were too few for a forecast.
+        """
+        if not all(math.isfinite(each) and each > 0 for each in (params, tokens)):
+            raise InputError(f"params and tokens must be positive and finite, but got {params} and {tokens}")
+        if self.forecast is None:
+            reason = next((check.message for check in self.checks if check.name == "forecast"), "")
+            raise NoAnswerError(f"this law has no forecast of single runs. {reason}")
+        return self.forecast.predict(params, tokens, self.cost_model.flops(params, tokens), level)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values at full precision, for `json.dumps`; unbounded ends of intervals are None."""
@@ -201,10 +286,20 @@ class Law:
         """
         from pydantic import ValidationError
 
+        if "groups" in record and "schema" not in record:
+            raise InputError(
+                f"a law must be one, but these are laws of groups: {', '.join(record['groups'])}; take one"
+            )
         schema = record.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise InputError(
+                f"a law must have the schema {SCHEMA}, which this version of isoflop reads, but got {schema}: a newer "
+                "isoflop wrote it, install that"
+            )
         if schema != SCHEMA:
             raise InputError(
-                f"a law must have the schema {SCHEMA}, which this version of isoflop reads, but got {schema!r}"
+                f"a law must have the schema {SCHEMA}, which this version of isoflop reads, but got {schema!r}: fit "
+                "its points again"
             )
         try:
             return _adapter().validate_python(record)
@@ -215,7 +310,7 @@ class Law:
             ) from error
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(law_lines(self))
 
 
 def _holding(value: float, ends: tuple[float, float]) -> Interval:
@@ -227,46 +322,3 @@ def _adapter() -> TypeAdapter[Law]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Law)
-
-
-def _lines(law: Law) -> list[str]:
-    lowest, highest = law.budgets
-    used, excluded = law.points.used, len(law.points.excluded)
-    lines = [
-        f"law from {used} points ({excluded} excluded), {len(law.interior)} of {len(law.minima)} budgets with a "
-        f"minimum, {power(lowest)} to {power(highest)} FLOPs",
-        f"N is {law.provenance.params_convention} parameters; C is {law.provenance.flops_convention}",
-        "",
-        _exponent("N* ∝ C^a", "a", law.exponents.a),
-        _exponent("D* ∝ C^b", "b", law.exponents.b),
-        _exponent("", "b/a", law.exponents.ratio),
-        "",
-        f"{'C':>9}  {'N*':>7}  {'95 %':<17}  {'D*':>7}  {'95 %':<17}  {'loss':>7}",
-    ]
-    for minimum in law.minima:
-        if minimum.status is Status.INTERIOR:
-            lines.append(
-                f"{power(minimum.budget):>9}  {_count(minimum.params):>7}  "
-                f"{_span(minimum.params_low, minimum.params_high):<17}  {_count(minimum.tokens):>7}  "
-                f"{_span(minimum.tokens_low, minimum.tokens_high):<17}  {minimum.loss:7.4f}"
-            )
-        else:
-            lines.append(f"{power(minimum.budget):>9}  {minimum.status}: {minimum.reason}; {minimum.cure}")
-    lines += ["", f"noise of a run: {percent(law.noise)} of its loss"]
-    return lines + [f"{check.status:>4}  {check.name}: {check.message}" for check in law.checks]
-
-
-def _exponent(relation: str, name: str, estimate: Estimate) -> str:
-    t, bootstrap = (f"[{bound(low)}, {bound(high)}]" for low, high in (estimate.t, estimate.bootstrap))
-    return (
-        f"{relation:<9}  {name:>3} = {estimate.value:.3f} [{bound(estimate.low)}, {bound(estimate.high)}]  "
-        f"(t {t}, bootstrap {bootstrap})"
-    )
-
-
-def _count(value: float | None) -> str:
-    return "" if value is None else count(value)
-
-
-def _span(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{count(low)}, {count(high)}]"

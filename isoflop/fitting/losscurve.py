@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.fitting.points import Floats
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.powerlaw import fit_lines
 
 #: The floor is searched from none to just under the lowest loss, on a grid that is refined about its best cell.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.cost import CostModel
-from isoflop.fitting.points import Floats
 from isoflop.fitting.surface import Surface, Surfaces
 
 #: The sd in ln loss of a lack of fit that passes: the noise of a run, and at the most this much, since a larger one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.fitting.points import Floats
+from isoflop.fitting.columns import Floats
 
 #: Sizes that a parabola needs.
 FEWEST = 3

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import High, Low, percentiles
 from isoflop.fitting.parametric_search import TUNING, Search
-from isoflop.fitting.points import Floats
 from isoflop.fitting.surface import Surfaces
 from isoflop.fitting.surface_newton import Descent, descend
 from isoflop.fitting.surface_objective import huber, residuals

@@ -6,27 +6,24 @@ order of the rows changes nothing: what is used is sorted before anything is com
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
+from isoflop.fitting.columns import REQUIRED, Floats, numbers, require_columns, texts
+from isoflop.fitting.conventions import conventions_of, params_by
+from isoflop.fitting.labels import label_diverged, label_rows
+from isoflop.flops import ParamsConvention
 
-REQUIRED = ("flops", "params", "tokens", "loss")
+__all__ = ["BUDGET_TOLERANCE", "REQUIRED", "Excluded", "Floats", "Points", "judge", "numbers", "require_columns"]
 
 #: Where a table names no budgets: points cost the same if C lies within 5 % of the lowest C among them. Grids aim
 #: within 1 %, and published ones put their budgets a factor of 1.5 or more apart.
 BUDGET_TOLERANCE = 0.05
-
-#: What tables write into a cell that holds no number.
-_EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,24 @@ class Excluded:
 class Points:
     """The rows that a fit uses, sorted by budget, size, tokens and loss, and those it does not.
 
-    `row` is each point's place in the table; `flops`, `params`, `tokens`, `loss` are as given; `budget` is the
-    table's label, or the median C of the points that cost the same.
+    Parameters
+    ----------
+    row
+        Each point's place in the table.
+    budget
+        The table's label, or the median C of the points that cost the same.
+    flops, params, tokens, loss
+        As given, N by `params_convention`.
+    sigma
+        The sd of each run's ln loss (`loss_sigma`), where the table tells it for every point.
+    unique_tokens
+        Distinct tokens that each run saw, where the table tells it for every point.
+    cluster
+        A number for each trunk (or run) whose points share their noise, where any do.
+    excluded
+        The rows that are not used, with reasons.
+    params_convention, conventions
+        What `params` counts, and by which conventions the table could tell it.
     """
 
     row: NDArray[np.int64]
@@ -52,7 +65,12 @@ class Points:
     params: Floats
     tokens: Floats
     loss: Floats
+    sigma: Floats | None
+    unique_tokens: Floats | None
+    cluster: NDArray[np.int64] | None
     excluded: tuple[Excluded, ...]
+    params_convention: ParamsConvention
+    conventions: tuple[ParamsConvention, ...]
 
     @property
     def budgets(self) -> Floats:
@@ -65,117 +83,92 @@ class Points:
         table = np.stack([self.budget, self.flops, self.params, self.tokens, self.loss]).astype("<f8")
         return hashlib.sha256(table.tobytes()).hexdigest()
 
+    def only(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Points:
+        """Some of the points, by mask or by ascending places; what is excluded stays as it is."""
+        return replace(
+            self,
+            row=self.row[chosen],
+            budget=self.budget[chosen],
+            flops=self.flops[chosen],
+            params=self.params[chosen],
+            tokens=self.tokens[chosen],
+            loss=self.loss[chosen],
+            sigma=None if self.sigma is None else self.sigma[chosen],
+            unique_tokens=None if self.unique_tokens is None else self.unique_tokens[chosen],
+            cluster=None if self.cluster is None else self.cluster[chosen],
+        )
 
-def judge(table: pd.DataFrame) -> Points:
+
+def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") -> Points:
     """Label every row of `table` used or excluded, and give each used one its budget.
 
     Excluded are rows whose `state` is not ``done``, that left the grid (`in_grid`), that hold a number which is not
-    finite or not positive (everything downstream is a logarithm), and repetitions of a row: the same four numbers
-    from the same `run` and `seed`, so far as the table names them.
+    finite or not positive (everything downstream is a logarithm), that lie inside the warm-up (`warmup_tokens`) or
+    before the end of their run (`step`), repetitions of a row (the same four numbers from the same `run` and `seed`,
+    so far as the table names them), and runs that diverged (`isoflop.fitting.labels`).
 
     Raises
     ------
     InputError
         If a column is missing (the nearest one is named), holds text, or the table has no rows.
     """
-    require_columns(table, REQUIRED)
-    columns = {name: numbers(table, name) for name in REQUIRED}
+    conventions = conventions_of(table, params_convention)
+    told = [name for name in REQUIRED if name != "params" or not conventions]
+    require_columns(table, told)
     if not len(table):
         raise InputError("a points table must have rows, but got none")
-    reasons: list[str | None] = [None] * len(table)
-    for place, reason in _reasons(table, columns):
-        reasons[place] = reasons[place] or reason
-    _label_repetitions(table, columns, reasons)
-    row = np.array([place for place, told in enumerate(reasons) if told is None], dtype=np.int64)
+    columns = {
+        name: params_by(table, params_convention) if name == "params" else numbers(table, name) for name in REQUIRED
+    }
+    reasons = label_rows(table, columns)
+    row = np.array([place for place, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     used = {name: values[row] for name, values in columns.items()}
     budget = _budgets(table, used["flops"], row)
-    order = np.lexsort((row, used["flops"], used["loss"], used["tokens"], used["params"], budget))
-    runs = _texts(table, "run")
+    diverged = label_diverged(budget, used["params"], used["loss"])
+    for place, reason in diverged.items():
+        reasons[row[place]] = reason
+    keep = np.ones(len(row), dtype=bool)
+    keep[list(diverged)] = False
+    keys = (row, *(used[name] for name in ("flops", "loss", "tokens", "params")), budget)
+    order = np.flatnonzero(keep)[np.lexsort([key[keep] for key in keys])]
+    runs = texts(table, "run")
     return Points(
         row=row[order],
         budget=budget[order],
         **{name: values[order] for name, values in used.items()},
+        sigma=_optional(table, "loss_sigma", row[order]),
+        unique_tokens=_optional(table, "unique_tokens", row[order]),
+        cluster=_clusters(table, row[order]),
         excluded=tuple(
-            Excluded(place, told, runs[place] if runs else None)
-            for place, told in enumerate(reasons)
-            if told is not None
+            Excluded(place, reason, None if runs is None else runs[place])
+            for place, reason in enumerate(reasons)
+            if reason is not None
         ),
+        params_convention=params_convention,
+        conventions=conventions,
     )
 
 
-def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raise `InputError` naming the missing columns, what the table has, and the nearest right ones."""
-    present = [str(name) for name in table.columns]
-    missing = [name for name in names if name not in present]
-    if not missing:
-        return
-    free = [name for name in present if name not in names]
-    folded = {name.casefold(): name for name in free}
-    hints = []
-    for name in missing:
-        near = difflib.get_close_matches(name, list(folded), n=1, cutoff=0.5)
-        near = near or [each for each in folded if name in each or name.rstrip("s") in each][:1]
-        hints += [f'{name}="{folded[near[0]]}"'] if near else []
-    nearest = f"; the nearest: {', '.join(hints)}" if hints else ""
-    raise InputError(
-        f"a points table must have the columns {', '.join(REQUIRED)}, but lacks {', '.join(missing)} and has "
-        f"{', '.join(map(repr, present)) or 'none'}{nearest}"
-    )
-
-
-def numbers(table: pd.DataFrame, name: str) -> Floats:
-    """Return the column `name` as floats, empty cells as NaN; `InputError` names the first row that holds text."""
-    require_columns(table, [name])
-    copies = int((table.columns == name).sum())
-    if copies > 1:
-        raise InputError(f"a points table must have one column {name!r}, but got {copies} of that name")
-    column = table[name]
-    values = pd.to_numeric(column, errors="coerce")
-    unread = _where(np.asarray(values.isna() & column.notna()))
-    wrong = [place for place in unread if str(column.iloc[place]).strip().casefold() not in _EMPTY]
-    if wrong:
-        place = wrong[0]
-        raise InputError(
-            f"the column {name!r} must hold numbers, but row {place} (counted from 0) holds {column.iloc[place]!r}"
-        )
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _reasons(table: pd.DataFrame, columns: dict[str, Floats]) -> list[tuple[int, str]]:
-    """Pairs of row and reason, the most telling reason of a row first."""
-    found: list[tuple[int, str]] = []
-    if "state" in table:
-        state = table["state"]
-        found += [
-            (place, f"the run is {state.iloc[place]}")
-            for place in _where(np.asarray(state.notna() & (state != "done")))
-        ]
-    if "in_grid" in table:
-        left = [pd.notna(value) and not value for value in table["in_grid"]]
-        found += [(place, "not in the grid") for place in _where(np.array(left))]
-    for name, values in columns.items():
-        found += [(place, f"{name} is not finite: {values[place]}") for place in _where(~np.isfinite(values))]
-        found += [(place, f"{name} is not positive: {values[place]:g}") for place in _where(values <= 0)]
-    return found
-
-
-def _where(mask: NDArray[np.bool_]) -> list[int]:
-    return [int(place) for place in np.flatnonzero(mask)]
-
-
-def _label_repetitions(table: pd.DataFrame, columns: dict[str, Floats], reasons: list[str | None]) -> None:
-    identity = pd.DataFrame({**columns, **{name: table[name].to_numpy() for name in ("run", "seed") if name in table}})
-    kept = identity[[reason is None for reason in reasons]]
-    group = kept.groupby(list(kept.columns), dropna=False, sort=False).ngroup()
-    first = kept.index.to_series().groupby(group).transform("first")
-    for row, original in first[first != first.index].items():
-        reasons[int(str(row))] = f"repeats row {original}"
-
-
-def _texts(table: pd.DataFrame, name: str) -> list[str | None] | None:
+def _optional(table: pd.DataFrame, name: str, row: NDArray[np.int64]) -> Floats | None:
+    """The column `name`, if it holds a positive number for every used row."""
     if name not in table:
         return None
-    return [None if pd.isna(value) else str(value) for value in table[name]]
+    values = numbers(table, name)[row]
+    return values if np.all(np.isfinite(values) & (values > 0)) else None
+
+
+def _clusters(table: pd.DataFrame, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """A number for each trunk, or else run, that has more than one used row; None where all stand alone."""
+    for name in ("trunk", "run"):
+        known = texts(table, name)
+        if known is None:
+            continue
+        labels = pd.Series(known[row])
+        # A row without a label shares its noise with none.
+        codes = pd.factorize(labels.where(labels.notna(), [f"\0{place}" for place in row]))[0].astype(np.int64)
+        if len(np.unique(codes)) < len(codes):
+            return codes
+    return None
 
 
 def _budgets(table: pd.DataFrame, flops: Floats, row: NDArray[np.int64]) -> Floats:
@@ -183,9 +176,10 @@ def _budgets(table: pd.DataFrame, flops: Floats, row: NDArray[np.int64]) -> Floa
     budget = numbers(table, "budget")[row] if "budget" in table else np.full(len(row), np.nan)
     unnamed = ~(np.isfinite(budget) & (budget > 0))
     order = np.flatnonzero(unnamed)[np.argsort(flops[unnamed], kind="stable")]
+    ordered = flops[order]
     start = 0
-    for stop in range(1, len(order) + 1):
-        if stop == len(order) or flops[order[stop]] > (1 + BUDGET_TOLERANCE) * flops[order[start]]:
-            budget[order[start:stop]] = np.median(flops[order[start:stop]])
-            start = stop
+    while start < len(order):
+        stop = int(np.searchsorted(ordered, (1 + BUDGET_TOLERANCE) * ordered[start], side="right"))
+        budget[order[start:stop]] = np.median(ordered[start:stop])
+        start = stop
     return budget

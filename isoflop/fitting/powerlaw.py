@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.fitting.intervals import Estimate, estimate, percentiles, t_quantile
-from isoflop.fitting.points import Floats
+from isoflop.fitting.columns import Floats
+from isoflop.fitting.intervals import Estimate, estimate, middle_interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def power_law(observed: Lines, drawn: Lines) -> PowerLaw:
     """Make the law of the first of the `observed` lines, its intervals from t and from the `drawn` lines."""
     slopes = drawn.slope[np.isfinite(drawn.slope)]
     return PowerLaw(
-        exponent=estimate(float(observed.slope[0]), slope_interval(observed), percentiles(slopes)),
+        exponent=estimate(
+            float(observed.slope[0]), slope_interval(observed), middle_interval(float(observed.slope[0]), slopes)
+        ),
         reference=math.exp(float(observed.center[0])),
         scale=math.exp(float(observed.level[0])),
         scatter=float(observed.scatter[0]),
@@ -120,4 +122,4 @@ def growth_ratio(params: Lines, tokens: Lines, drawn_params: Lines, drawn_tokens
     # Models that do not grow with C: then data grow infinitely faster.
     ratios = np.where(a[usable] > 0, b[usable] / np.where(a[usable] > 0, a[usable], 1.0), np.inf)
     value = float(tokens.slope[0] / params.slope[0])
-    return estimate(value, ratio_interval(tokens, params), percentiles(ratios))
+    return estimate(value, ratio_interval(tokens, params), middle_interval(value, ratios))

@@ -17,9 +17,9 @@ from typing import Literal, overload
 import numpy as np
 
 from isoflop.errors import InputError
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import High
-from isoflop.fitting.points import Floats
 
 #: ln N is searched this far about the sizes that the cost model knows, and halved until it stands still.
 _LN_RANGE, _HALVINGS = 120.0, 64
@@ -66,7 +66,7 @@ class Surfaces:
         log_flops = np.log(np.atleast_1d(flops))
         log_params = self._log_optimal_params(log_flops, cost)
         params = np.exp(log_params)
-        tokens = np.exp(log_flops - _log_cost_per_token(cost, log_params))
+        tokens = np.exp(log_flops - cost.log_per_token(log_params))
         model = np.exp(np.log(self.A)[:, None] - self.alpha[:, None] * log_params)
         data = np.exp(np.log(self.B)[:, None] - self.beta[:, None] * np.log(tokens))
         return SurfaceOptimum(params, tokens, self.E[:, None] + model + data)
@@ -74,7 +74,7 @@ class Surfaces:
     def exponents(self, flops: float, cost: CostModel) -> tuple[Floats, Floats]:
         """Exponents a and b of each surface at `flops`, shape (r,) each; under 6ND they are the same at every C."""
         log_params = self._log_optimal_params(np.log([flops]), cost)[:, 0]
-        slope, bend = _slope(cost, log_params)
+        slope, bend = cost.slopes(log_params)
         a = self.beta / (self.alpha + self.beta * slope + bend / slope)
         return a, 1 - slope * a
 
@@ -90,8 +90,8 @@ class Surfaces:
         high = np.full_like(low, center + _LN_RANGE)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            slope, _ignored = _slope(cost, middle)
-            tokens = log_flops - _log_cost_per_token(cost, middle)
+            slope, _ = cost.slopes(middle)
+            tokens = log_flops - cost.log_per_token(middle)
             with np.errstate(divide="ignore", invalid="ignore"):
                 above = lead - alpha * middle + beta * tokens - np.log(slope) > 0
             low, high = np.where(above, middle, low), np.where(above, high, middle)
@@ -188,17 +188,3 @@ class Surface:
         """Exponents a and b at `flops`: N* ∝ C^a, D* ∝ C^b."""
         a, b = self.arrays.exponents(flops, cost)
         return float(a[0]), float(b[0])
-
-
-def _log_cost_per_token(cost: CostModel, log_params: Floats) -> Floats:
-    """ln(C/D), shape as `log_params`."""
-    return -np.log(cost.tokens(np.exp(log_params), np.ones(1)))
-
-
-def _slope(cost: CostModel, log_params: Floats) -> tuple[Floats, Floats]:
-    """γ = dln f/dln N and γ' = dγ/dln N, shape as `log_params`."""
-    _, linear, bend = cost.coefficients
-    low, high = math.log(cost.low), math.log(cost.high)
-    inside = (log_params >= low) & (log_params <= high)
-    slope = linear + 2 * bend * (np.clip(log_params, low, high) - cost.center)
-    return slope, np.where(inside, 2 * bend, 0.0)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
-from isoflop.fitting.points import Floats
+from isoflop.fitting.columns import Floats
 
 #: The parameters in the order of θ.
 NAMES = ("E", "A", "B", "alpha", "beta")

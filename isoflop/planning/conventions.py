@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from isoflop.fitting.cost import CostModel
 from isoflop.flops import FlopsConvention, ParamsConvention, Shape
-from isoflop.planning.costs import Cost
 from isoflop.planning.prior import Prior
 from isoflop.planning.runs import Run
 
@@ -118,7 +118,7 @@ def _named(own: Reading, other: Reading) -> str:
 
 
 def conventions(
-    runs: Sequence[Run], convention: FlopsConvention, attention: str, prior: Prior | None, cost: Cost
+    runs: Sequence[Run], convention: FlopsConvention, attention: str, prior: Prior | None, cost: CostModel
 ) -> Conventions:
     """Compare the conventions over `runs`, whose budgets follow `convention` and whose ladder costs `cost`."""
     shapes = list(dict.fromkeys(run.shape for run in runs))
@@ -148,7 +148,7 @@ def _readings(
     runs: Sequence[Run],
     convention: FlopsConvention,
     prior: Prior | None,
-    cost: Cost,
+    cost: CostModel,
     total: Floats,
     non_embedding: Floats,
 ) -> tuple[Reading, ...]:
@@ -184,7 +184,7 @@ def _along(params: Floats, total: Floats, other: Floats) -> Floats:
     return values
 
 
-def _loss_of_pairs(prior: Prior, cost: Cost, budgets: Floats) -> Callable[[Floats, Floats], Floats]:
+def _loss_of_pairs(prior: Prior, cost: CostModel, budgets: Floats) -> Callable[[Floats, Floats], Floats]:
     """L(N, D) of a prior: its surface, with N moved so that the optimum lies where the prior's line says.
 
     The move, ln of the surface's N* over the prior's, is taken along C as a parabola through the budgets.

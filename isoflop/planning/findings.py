@@ -15,8 +15,8 @@ from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import count, percent, power
-from isoflop.planning.costs import Cost
 from isoflop.planning.forecast import BudgetForecast, Forecast, forecast_cells
 from isoflop.planning.prior import Prior
 from isoflop.planning.simulation import Cells
@@ -245,7 +245,7 @@ class _Change:
     sizes: int | None
     replicates: int | None
 
-    def cells(self, forecast: Forecast, cost: Cost) -> Cells:
+    def cells(self, forecast: Forecast, cost: CostModel) -> Cells:
         return Cells.spaced(
             [budget.budget for budget in forecast.budgets],
             [budget.predicted_params if self.centered else budget.center for budget in forecast.budgets],

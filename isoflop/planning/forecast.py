@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from isoflop.errors import InputError
+from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Floats
 from isoflop.fitting.words import count, percent, power
-from isoflop.planning.costs import Cost
 from isoflop.planning.prior import Prior
 from isoflop.planning.simulation import Cells, Studies, reported, simulate
 
@@ -252,7 +252,7 @@ def forecast(
 def forecast_cells(
     cells: Cells,
     prior: Prior,
-    cost: Cost,
+    cost: CostModel,
     *,
     noise: float = NOISE,
     target: float | None = None,
@@ -317,7 +317,7 @@ class _Truth:
     params: float
 
     @classmethod
-    def of(cls, prior: Prior, cost: Cost, x: Floats, x_target: float) -> _Truth:
+    def of(cls, prior: Prior, cost: CostModel, x: Floats, x_target: float) -> _Truth:
         params = np.array([prior.optimum(math.exp(each), cost) for each in x])
         tokens = cost.tokens(params, np.exp(x))
         return cls(np.log(params), np.log(tokens), x_target, prior.optimum(math.exp(x_target), cost))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isoflop.errors import InputError
+from isoflop.fitting.cost import CostModel
 from isoflop.flops import AnyShape
-from isoflop.planning.costs import LadderCost, ladder_cost
+from isoflop.planning.costs import ladder_cost
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.prior import Prior
 from isoflop.planning.runs import Run
@@ -125,7 +126,7 @@ def _centred(
     return list(made.values())
 
 
-def _cost(planner: Planner, shapes: Sequence[AnyShape]) -> LadderCost:
+def _cost(planner: Planner, shapes: Sequence[AnyShape]) -> CostModel:
     """C(N, D) along `shapes`, by the study's convention."""
     return ladder_cost(shapes, planner.study.grid.convention, planner.study.grid.attention)
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from isoflop.errors import InputError
+from isoflop.fitting.cost import CostModel
 from isoflop.flops import Shape
 from isoflop.planning import hardware
 from isoflop.planning.conventions import Conventions, conventions
-from isoflop.planning.costs import LadderCost, ladder_cost
+from isoflop.planning.costs import ladder_cost
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.grid import lay_out
 from isoflop.planning.hardware import Disk, Estimate
@@ -70,7 +71,7 @@ class Plan:
         return self.data.epochs(run.tokens)
 
     @cached_property
-    def cost(self) -> LadderCost:
+    def cost(self) -> CostModel:
         """C(N, D) along the planned sizes, by the study's convention."""
         grid = self.settings.grid
         return ladder_cost((run.shape for run in self.runs), grid.convention, grid.attention)

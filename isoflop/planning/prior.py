@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 
 from isoflop.errors import InputError
-from isoflop.planning.costs import Cost
+from isoflop.fitting.cost import CostModel
 from isoflop.study import PriorChoice
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Prior:
         if self.surface is None and self.line is None:
             raise InputError(f"a prior must have a surface or a line, but {self.name!r} has neither")
 
-    def optimum(self, flops: float, cost: Cost) -> float:
+    def optimum(self, flops: float, cost: CostModel) -> float:
         """N*(C): the size of least loss among those that cost `flops` under `cost`."""
         if self.line is None:
             assert self.surface is not None  # noqa: S101 - held by __post_init__
@@ -114,7 +114,7 @@ class Prior:
             return self.line.at(flops)
         return _size_that_costs(flops, self.line.at(flops), cost)
 
-    def loss(self, params: Floats, flops: float, cost: Cost) -> Floats:
+    def loss(self, params: Floats, flops: float, cost: CostModel) -> Floats:
         """Loss of models of `params` parameters, each trained for `flops` training FLOPs under `cost`; (n,) → (n,).
 
         Without a surface it is relative: 1 at the optimum, whatever the budget.
@@ -128,7 +128,7 @@ class Prior:
         return self.surface.loss(sizes, cost.tokens(sizes, np.full_like(sizes, flops)))
 
 
-def _minimum(surface: Surface, flops: float, cost: Cost) -> float:
+def _minimum(surface: Surface, flops: float, cost: CostModel) -> float:
     low, high = map(math.log, _SIZES)
     for _ in range(_ROUNDS):
         grid = np.linspace(low, high, _POINTS)
@@ -138,7 +138,7 @@ def _minimum(surface: Surface, flops: float, cost: Cost) -> float:
     return math.exp((low + high) / 2)
 
 
-def _size_that_costs(flops: float, tokens: float, cost: Cost) -> float:
+def _size_that_costs(flops: float, tokens: float, cost: CostModel) -> float:
     low, high = map(math.log, _SIZES)
     for _ in range(60):
         middle = (low + high) / 2

@@ -2,7 +2,7 @@
 
 Nothing of the fit is written again here: profiles, local parabolas, the rule for what counts as a minimum and the
 power laws are `isoflop.fitting`'s, which are vectorised over resamples; here they meet studies that might be. What is
-left out is what does not move an estimate, intervals and checks: for those some studies go through the whole fit, one
+left out is what does not move an estimate, intervals and labels: for those some studies go through the whole of it, one
 by one. The slope along which a profile's points are moved to
 a common C is that of the losses without noise (it moves a loss by less than 1e-4).
 """
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError, NoAnswerError
-from isoflop.fitting import fit
 from isoflop.fitting.bands import drawn_lines
 from isoflop.fitting.bootstrap import Draws, Noise
-from isoflop.fitting.minima import Profile, profiles, vertices_by_params, vertices_by_tokens
+from isoflop.fitting.cost import CostModel, fit_cost
+from isoflop.fitting.lines import lines_through
+from isoflop.fitting.minima import Profile, find_minimum, profiles, vertices_by_params, vertices_by_tokens
 from isoflop.fitting.parabola import FEWEST
-from isoflop.fitting.points import Floats, Points
+from isoflop.fitting.points import Floats, Points, judge
 from isoflop.fitting.powerlaw import Lines
-from isoflop.planning.costs import Cost, fit_ladder
 from isoflop.planning.prior import Prior
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Cells:
         cls,
         budgets: Sequence[float],
         centers: Sequence[float],
-        cost: Cost,
+        cost: CostModel,
         *,
         sizes: int,
         width: float,
@@ -88,9 +88,9 @@ class Cells:
         return cls(budget[order], flops[order], params[order], tokens[order], trunk[order])
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> CostModel:
         """C(N, D) as these runs count it."""
-        return fit_ladder(self.params, self.flops / self.tokens)
+        return fit_cost(self.flops, self.params, self.tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class Studies:
         return np.log([profile.flops for profile in self.profiles])
 
 
-def log_losses(cells: Cells, prior: Prior, cost: Cost) -> Floats:
+def log_losses(cells: Cells, prior: Prior, cost: CostModel) -> Floats:
     """Ln loss of every cell under `prior`, without noise, shape (n,).
 
     A run is worth what its own N and D are: where a shape's cost is off the smooth `cost`, its D is too, and the
@@ -128,7 +128,7 @@ def log_losses(cells: Cells, prior: Prior, cost: Cost) -> Floats:
 
 
 def simulate(
-    cells: Cells, prior: Prior, cost: Cost, *, noise: float, window: int, draws: int, seed: int = 0
+    cells: Cells, prior: Prior, cost: CostModel, *, noise: float, window: int, draws: int, seed: int = 0
 ) -> Studies:
     """Simulate `draws` studies of `cells` and fit their minima and power laws with parabolas of `window` sizes.
 
@@ -136,7 +136,21 @@ def simulate(
     """
     count = np.arange(len(cells.params))
     losses = np.exp(log_losses(cells, prior, cost))
-    found = profiles(Points(count, cells.budget, cells.flops, cells.params, cells.tokens, losses, ()))
+    points = Points(
+        row=count,
+        budget=cells.budget,
+        flops=cells.flops,
+        params=cells.params,
+        tokens=cells.tokens,
+        loss=losses,
+        sigma=None,
+        unique_tokens=None,
+        cluster=None,
+        excluded=(),
+        params_convention="total",
+        conventions=("total",),
+    )
+    found = profiles(points)
     generator = np.random.default_rng(seed)
     by_trunk = noise * generator.standard_normal((draws, int(cells.trunk.max()) + 1))
     columns = []
@@ -152,7 +166,7 @@ def simulate(
 
 
 def tables(
-    cells: Cells, prior: Prior, cost: Cost, *, noise: float, studies: int, seed: int = 0
+    cells: Cells, prior: Prior, cost: CostModel, *, noise: float, studies: int, seed: int = 0
 ) -> Iterator[pd.DataFrame]:
     """Yield the points tables of `studies` simulated studies, for `isoflop.fit`, one by one."""
     import pandas as pd
@@ -169,7 +183,7 @@ def tables(
 def reported(
     cells: Cells,
     prior: Prior,
-    cost: Cost,
+    cost: CostModel,
     *,
     noise: float,
     window: int,
@@ -179,20 +193,24 @@ def reported(
 ) -> list[float]:
     """The half-widths that `isoflop.fit` prints of a, b, b/a and ln N*(`target`): medians over simulated `studies`.
 
-    Infinite where half of them have no law; NaN where `studies` is 0.
+    They are those of the power laws through the minima. Where the fit lets the surface lead, it prints less; a plan
+    does not count on that, for these studies are simulated from a surface. Infinite where half of them have no law;
+    NaN where `studies` is 0.
     """
     if not studies:
         return [math.nan] * 4
     rows = []
     for table in tables(cells, prior, cost, noise=noise, studies=studies, seed=seed):
+        found = profiles(judge(table))
+        minima = [find_minimum(profile, window) for profile in found]
         try:
-            law = fit(table, window=window, bootstrap=_BOOTSTRAP)
+            lines = lines_through(found, minima, width=window, bootstrap=_BOOTSTRAP, seed=0)
         except NoAnswerError:
             rows.append([math.inf] * 4)
             continue
-        halves = [(each.high - each.low) / 2 for each in (law.exponents.a, law.exponents.b, law.exponents.ratio)]
-        size = law.optimum(target).params
-        rows.append([*halves, math.log(size.high / size.low) / 2])
+        exponents = lines.law("params").exponent, lines.law("tokens").exponent, lines.ratio
+        size = lines.band("params", np.log([target]))
+        rows.append([*((each.high - each.low) / 2 for each in exponents), math.log(size.high[0] / size.low[0]) / 2])
     # No mean of the middle two: one of them may be infinite.
     medians: list[float] = np.quantile(np.array(rows), 0.5, axis=0, method="inverted_cdf").tolist()
     return medians

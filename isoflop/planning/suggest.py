@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from isoflop.errors import InputError, NoAnswerError
+from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import percent, power
-from isoflop.planning.costs import Cost
 from isoflop.planning.findings import FEWEST_SIZES, INTERIOR
 from isoflop.planning.forecast import BEYOND, DRAWS, NOISE, WINDOW, Forecast, forecast_cells
 from isoflop.planning.prior import Prior, names
@@ -233,7 +233,7 @@ class _Candidate:
 class _Search:
     cells: Cells
     prior: Prior
-    cost: Cost
+    cost: CostModel
     noise: float
     target: float
     window: int | Literal["all"]

@@ -7,8 +7,6 @@ the figures survive a grey printer and colour-blind eyes. Figures are made witho
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +14,29 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from isoflop.fitting.bands import Band
+from isoflop.fitting.akima import evaluate
+from isoflop.fitting.columns import Floats
 from isoflop.fitting.intervals import Estimate, Interval
 from isoflop.fitting.law import Law
 from isoflop.fitting.minima import Minimum, Status
-from isoflop.fitting.points import Floats, Points, judge
-from isoflop.fitting.words import bound, count, power
+from isoflop.fitting.points import Points, judge
+from isoflop.fitting.words import bound, power
 from isoflop.recommendation import Recommendation
+from isoflop.reporting.diagnostics import hold_out_figure, influence_figure, residuals_figure
+from isoflop.reporting.style import DARK, LIGHT, WARNING, Theme, dress, ramp, tick
 from isoflop.store import replacing
+
+__all__ = ["DARK", "LIGHT", "optimum_figure", "profiles_figure", "svg", "write_figures"]
 
 #: Dots per inch of the PNG files: sharp on paper at the width of a page.
 _DPI = 200
+#: More profiles than this are not labelled: their labels would hide them.
+_MOST_LABELS = 16
+
 #: How far power laws are drawn beyond the largest budget where no recommendation says so.
 _BEYOND = 10.0
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours: of text, of what is secondary, inside open markers; and the part of viridis for the budgets."""
-
-    ink: str
-    faint: str
-    face: str
-    ramp: tuple[float, float]
-
-
-LIGHT = Theme(ink="#1c2430", faint="#8a94a3", face="white", ramp=(0.0, 0.78))
-DARK = Theme(ink="#e6e9ee", faint="#7d8896", face="#161b22", ramp=(0.28, 1.0))
 
 
 def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT) -> Figure:
@@ -55,23 +45,24 @@ def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT)
     Points in a parabola's window are filled, others hollow; a refused budget is hollow and dashed throughout, and its
     label says why. Without a law all profiles look so.
     """
-    judged = judge(points)
+    judged = judge(points) if law is None else judge(points, law.provenance.params_convention)
     minima = {} if law is None else {minimum.budget: minimum for minimum in law.minima}
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
     axes = figure.add_subplot()
     budgets = judged.budgets
-    for budget, color in zip(budgets, _ramp(theme, len(budgets)), strict=True):
-        _draw_profile(axes, judged, float(budget), minima.get(float(budget)), color, theme)
-    if law is not None:
+    spline = law is not None and law.provenance.options.minimum == "akima"
+    for budget, color in zip(budgets, ramp(theme, len(budgets)), strict=True):
+        _draw_profile(axes, judged, float(budget), minima.get(float(budget)), color, theme, spline=spline)
+    if law is not None and law.interior:
         found = law.interior
         path = [(each.params, each.loss) for each in found if each.params is not None and each.loss is not None]
         axes.plot(*zip(*path, strict=True), color=theme.faint, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes.set_xscale("log")
     axes.margins(x=0.11)
-    _dress(
+    dress(
         axes, theme, x="parameters N", y="loss, nats per token", title="IsoFLOP profiles, labelled by budget C in FLOPs"
     )
-    _tick(axes.xaxis, (1, 2, 5))
+    tick(axes.xaxis, (1, 2, 5))
     return figure
 
 
@@ -83,24 +74,24 @@ def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme
     figure = Figure(figsize=(11.4, 4.1), layout="constrained")
     panels: list[Axes] = list(figure.subplots(1, 3))
     a, b = law.exponents.a, law.exponents.b
-    laws, bands = law.power_laws, law.bands
     flops = _drawn_flops(law, recommendation)
-    color = _ramp(theme, 5)[2]
+    optima = [law.optimum(float(each)) for each in flops]
+    color = ramp(theme, 5)[2]
     panels_of = (
-        ("params", "parameters", _title("N*", a), [laws.params.at(each) for each in flops], bands.params),
-        ("tokens", "tokens", _title("D*", b), [laws.tokens.at(each) for each in flops], bands.tokens),
-        ("loss", "nats per token", "loss at the optimum", [law.loss_curve.at(each) for each in flops], bands.loss),
+        ("params", "parameters", _title("N*", a)),
+        ("tokens", "tokens", _title("D*", b)),
+        ("loss", "nats per token", "loss at the optimum"),
     )
-    for axes, (name, unit, title, values, band) in zip(panels, panels_of, strict=True):
-        _draw_law(axes, law, band, flops, np.array(values), color)
+    for axes, (name, unit, title) in zip(panels, panels_of, strict=True):
+        _draw_law(axes, law, flops, [getattr(optimum, name) for optimum in optima], color)
         _draw_minima(axes, law, name, theme)
         if recommendation is not None:
             _draw_choice(axes, recommendation.flops, getattr(recommendation, name), theme)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        _dress(axes, theme, x="budget C, training FLOPs", y=unit, title=title)
+        dress(axes, theme, x="budget C, training FLOPs", y=unit, title=title)
         # Losses span less than a decade, so a decade's ticks would leave the axis bare.
-        _tick(axes.yaxis, (1, 1.5, 2, 3, 5, 7) if name == "loss" else (1, 2, 5))
+        tick(axes.yaxis, (1, 1.5, 2, 3, 5, 7) if name == "loss" else (1, 2, 5))
     return figure
 
 
@@ -112,25 +103,9 @@ def svg(figure: Figure) -> str:
     return text.getvalue()
 
 
-def write_figures(
-    directory: Path, points: pd.DataFrame, law: Law | None, recommendation: Recommendation | None = None
-) -> list[Path]:
-    """Write the figures to `directory` as PNG, each whole or not at all; returns their paths."""
-    figures = {"profiles.png": profiles_figure(points, law)}
-    if law is not None:
-        figures["optimum.png"] = optimum_figure(law, recommendation)
-    for name, figure in figures.items():
-        with replacing(directory / name) as temporary:
-            figure.savefig(temporary, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return [directory / name for name in figures]
-
-
-def _ramp(theme: Theme, steps: int) -> list[Any]:
-    low, high = theme.ramp
-    return [matplotlib.colormaps["viridis"](place) for place in np.linspace(low, high, max(steps, 1))]
-
-
-def _draw_profile(axes: Axes, judged: Points, budget: float, minimum: Minimum | None, color: Any, theme: Theme) -> None:
+def _draw_profile(
+    axes: Axes, judged: Points, budget: float, minimum: Minimum | None, color: Any, theme: Theme, *, spline: bool
+) -> None:
     mask = judged.budget == budget
     params, loss = judged.params[mask], judged.loss[mask]
     label = power(budget)
@@ -141,9 +116,11 @@ def _draw_profile(axes: Axes, judged: Points, budget: float, minimum: Minimum | 
     else:
         low, high = minimum.window_params or (0.0, 0.0)
         filled = (params >= low * (1 - 1e-6)) & (params <= high * (1 + 1e-6))
-        _draw_parabola(axes, minimum, color, theme)
+        _draw_minimum(axes, minimum, _spline(params, loss) if spline else _parabola(minimum), color, theme)
     axes.scatter(params[~filled], loss[~filled], s=20, facecolors="none", edgecolors=[color], linewidths=1, zorder=3)
     axes.scatter(params[filled], loss[filled], s=22, color=[color], linewidths=0, zorder=3)
+    if len(judged.budgets) > _MOST_LABELS:
+        return
     axes.annotate(
         label,
         (params[-1], loss[params.argmax()]),
@@ -155,11 +132,25 @@ def _draw_profile(axes: Axes, judged: Points, budget: float, minimum: Minimum | 
     )
 
 
-def _draw_parabola(axes: Axes, minimum: Minimum, color: Any, theme: Theme) -> None:
-    """The parabola over its window, and the minimum with its interval."""
+def _parabola(minimum: Minimum) -> tuple[Floats, Floats]:
+    """The parabola over its window."""
     place, lowest, bend = minimum.params or 0.0, minimum.loss or 0.0, minimum.curvature or 0.0
     sizes = np.geomspace(*(minimum.window_params or (place, place)), 80)
-    axes.plot(sizes, lowest * np.exp(bend * np.log(sizes / place) ** 2), color=color, linewidth=1.6, zorder=2)
+    return sizes, lowest * np.exp(bend * np.log(sizes / place) ** 2)
+
+
+def _spline(params: Floats, loss: Floats) -> tuple[Floats, Floats]:
+    """The spline through the (mean) losses of all sizes."""
+    sizes, group, runs = np.unique(params, return_inverse=True, return_counts=True)
+    height = np.bincount(group.reshape(-1), np.log(loss)) / runs
+    drawn = np.geomspace(sizes[0], sizes[-1], 240)
+    return drawn, np.exp(evaluate(np.log(sizes), height, np.log(drawn)))
+
+
+def _draw_minimum(axes: Axes, minimum: Minimum, curve: tuple[Floats, Floats], color: Any, theme: Theme) -> None:
+    """The curve through the runs, and the minimum with its interval."""
+    place, lowest = minimum.params or 0.0, minimum.loss or 0.0
+    axes.plot(*curve, color=color, linewidth=1.6, zorder=2)
     axes.plot(
         [minimum.params_low or place, minimum.params_high or place],
         [lowest] * 2,
@@ -179,19 +170,19 @@ def _drawn_flops(law: Law, recommendation: Recommendation | None) -> Floats:
     return np.geomspace(first, last, 160)
 
 
-def _draw_law(axes: Axes, law: Law, band: Band, flops: Floats, values: Floats, color: Any) -> None:
-    low, high = np.array([law.bands.at(each, band) for each in flops]).T
-    axes.fill_between(
-        flops, np.minimum(low, values), np.maximum(high, values), color=color, alpha=0.22, linewidth=0, zorder=1
-    )
+def _draw_law(axes: Axes, law: Law, flops: Floats, values: list[Interval], color: Any) -> None:
+    center, low, high = np.array([(each.value, each.low, each.high) for each in values]).T
+    axes.fill_between(flops, low, high, color=color, alpha=0.22, linewidth=0, zorder=1)
     lowest, highest = law.budgets
     fitted = (flops >= lowest) & (flops <= highest)
-    axes.plot(flops, values, color=color, linewidth=1.3, linestyle=(0, (4, 3)), zorder=2)
-    axes.plot(flops[fitted], values[fitted], color=color, linewidth=2, zorder=2)
+    axes.plot(flops, center, color=color, linewidth=1.3, linestyle=(0, (4, 3)), zorder=2)
+    axes.plot(flops[fitted], center[fitted], color=color, linewidth=2, zorder=2)
 
 
 def _draw_minima(axes: Axes, law: Law, name: str, theme: Theme) -> None:
     found = law.interior
+    if not found:
+        return
     flops = [each.flops for each in found]
     values = np.array([getattr(each, name) for each in found])
     errors = None
@@ -214,33 +205,30 @@ def _draw_minima(axes: Axes, law: Law, name: str, theme: Theme) -> None:
 def _draw_choice(axes: Axes, flops: float, chosen: Interval, theme: Theme) -> None:
     axes.axvline(flops, color=theme.faint, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     errors = [[chosen.value - chosen.low], [chosen.high - chosen.value]]
-    axes.errorbar(
-        [flops], [chosen.value], yerr=errors, fmt="*", markersize=13, color="#d55e00", elinewidth=1.6, zorder=4
-    )
+    axes.errorbar([flops], [chosen.value], yerr=errors, fmt="*", markersize=13, color=WARNING, elinewidth=1.6, zorder=4)
 
 
 def _title(name: str, exponent: Estimate) -> str:
     return f"{name} ∝ $C^{{{exponent.value:.3f}}}$  [{bound(exponent.low)}, {bound(exponent.high)}]"
 
 
-def _tick(axis: Axis, steps: tuple[float, ...]) -> None:
-    """Label a logarithmic axis at `steps` of each decade, with suffixes for thousands and millions."""
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _dress(axes: Axes, theme: Theme, *, x: str, y: str, title: str) -> None:
-    axes.set_facecolor("none")
-    axes.set_title(title, color=theme.ink, fontsize=10.5, loc="left", pad=9)
-    axes.set_xlabel(x, color=theme.ink)
-    axes.set_ylabel(y, color=theme.ink)
-    axes.grid(visible=True, which="major", color=theme.faint, alpha=0.25, linewidth=0.6)
-    axes.tick_params(which="both", colors=theme.ink, labelsize=9)
-    _color_spines(axes.spines.values(), theme)
-
-
-def _color_spines(spines: Iterable[Any], theme: Theme) -> None:
-    for spine in spines:
-        spine.set_color(theme.faint)
-        spine.set_visible(spine.spine_type in ("left", "bottom"))
+def write_figures(
+    directory: Path, points: pd.DataFrame, law: Law | None, recommendation: Recommendation | None = None
+) -> list[Path]:
+    """Write every figure that there is to `directory` as PNG, each whole or not at all; returns their paths."""
+    figures: dict[str, Figure | None] = {"profiles.png": profiles_figure(points, law)}
+    if law is not None:
+        figures |= {
+            "optimum.png": optimum_figure(law, recommendation),
+            "residuals.png": residuals_figure(points, law),
+            "hold_out.png": hold_out_figure(law),
+            "influence.png": influence_figure(law),
+        }
+    written = []
+    for name, figure in figures.items():
+        if figure is None:
+            continue
+        with replacing(directory / name) as temporary:
+            figure.savefig(temporary, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+        written.append(directory / name)
+    return written

@@ -90,7 +90,7 @@ def render_report(
     notes: Sequence[str] = (),
 ) -> str:
     """Return the report as HTML text; the parameters are `write_report`'s."""
-    judged = judge(points)
+    judged = judge(points) if law is None else judge(points, law.provenance.params_convention)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("isoflop.reporting").joinpath("template.html.j2").read_text("utf-8"))
     runs = _runs(points.head(_MOST_ROWS), judged, "used" if law is not None else "usable")
@@ -142,8 +142,8 @@ def _law(law: Law) -> dict[str, Any]:
             for check in law.checks
         ],
         "method": [
-            f"Each budget's loss has its minimum where a parabola through ln loss over {width} has its vertex, in ln N "
-            "and, separately, in ln D. Minima are refused by name unless points on both sides show the loss rising.",
+            _minimum_sentence(law, width),
+            _headline_sentence(law),
             "N*, D* ∝ C^· are least-squares lines through the logarithms of the minima. Of two 95 % intervals the "
             "wider is shown: Student's t with n − 2 degrees of freedom, from the minima's scatter about the line, "
             f"and a bootstrap of {options.bootstrap} resamples of the parabolas' residuals, from the runs' noise.",
@@ -159,6 +159,34 @@ def _law(law: Law) -> dict[str, Any]:
             ("fitted by", f"isoflop {law.provenance.isoflop}, law schema {law.schema}"),
         ],
     }
+
+
+def _minimum_sentence(law: Law, width: str) -> str:
+    if not law.interior:
+        return "The table has no IsoFLOP profiles: the exponents are those of a surface fitted to all runs."
+    if law.provenance.options.minimum == "akima":
+        return (
+            "Each budget's loss has its minimum where an Akima spline through ln loss is lowest, in ln N and, "
+            "separately, in ln D. Minima at an end of the sizes are refused by name."
+        )
+    return (
+        f"Each budget's loss has its minimum where a parabola through ln loss over {width} has its vertex, in ln N "
+        "and, separately, in ln D. Minima are refused by name unless points on both sides show the loss rising."
+    )
+
+
+def _headline_sentence(law: Law) -> str:
+    told = [
+        f"a = {found.a:.3f} by {name}"
+        for name, found in (
+            ("local parabolas", law.methods.parabola),
+            ("splines", law.methods.akima),
+            ("the surface L = E + A/N^α + B/D^β", law.methods.parametric),
+        )
+        if found.a is not None
+    ]
+    lead = "the surface leads" if law.method == "parametric" else "the minima lead"
+    return f"All methods: {', '.join(told)}; {lead} (see the check of the headline)."
 
 
 def _flops_convention(law: Law) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting import fit
 from isoflop.fitting.intervals import Estimate
 from isoflop.fitting.law import Law, Reach
@@ -17,20 +17,37 @@ SCHEMA = {
     "schema": None,
     "method": None,
     "exponents": {"a", "b", "ratio"},
+    "methods": {"parabola", "akima", "parametric"},
     "power_laws": {"params", "tokens", "loss"},
     "loss_curve": {"floor", "scale", "exponent", "reference", "scatter"},
     "minima": None,
     "bands": {"flops", "params", "tokens", "loss"},
-    "cost_model": {"form", "center", "coefficients", "low", "high", "rms", "worst"},
+    "cost_model": {"form", "center", "scale", "coefficients", "low", "high", "rms", "worst"},
+    "flops_range": None,
     "noise": None,
+    "parametric": {
+        *("E", "A", "B", "alpha", "beta", "a", "b", "reference", "residual", "objective", "delta", "noise", "status"),
+        *("reason", "condition", "starts", "agreeing", "points", "pins", "ties", "repetition", "repetition_low"),
+        *("repetition_high", "intervals", "floor", "adequacy", "misfit"),
+    },
+    "forecast": None,
+    "conventions": None,
+    "influence": None,
+    "hold_out": {"level", "steps", "drift"},
     "checks": None,
     "points": {"used", "excluded"},
     "provenance": {"isoflop", "points_digest", "params_convention", "flops_convention", "options"},
+}
+OPTIONS = {"window", "bootstrap", "seed", "minimum", "huber_delta", "pins", "ties"}
+METHOD = {"a", "b", "difference_a", "difference_b", "budgets", "bias_a", "bias_b"}
+CONVENTION = {
+    *("convention", "headline", "a", "b", "minima_a", "minima_b", "parametric_a", "parametric_b"),
 }
 ESTIMATE = {"value", "low", "high", "method", "t", "bootstrap"}
 MINIMUM = {
     *("budget", "flops", "status", "reason", "cure", "sizes", "runs", "params", "params_low", "params_high"),
     *("tokens", "tokens_low", "tokens_high", "loss", "curvature", "curvature_tokens", "window_params", "window_tokens"),
+    *("tenth_percent", "one_percent", "params_corrected"),
 }
 
 
@@ -46,13 +63,17 @@ def table(study):
 
 def test_the_json_schema_is_the_frozen_one(table):
     record = fit(table).to_json()
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert set(record) == set(SCHEMA)
     for name, inner in SCHEMA.items():
         if inner is not None:
             assert set(record[name]) == inner, name
     assert all(set(each) == ESTIMATE for each in record["exponents"].values())
     assert all(set(each) == MINIMUM for each in record["minima"])
+    assert all(set(each) == METHOD for each in record["methods"].values())
+    assert all(set(each) == CONVENTION for each in record["conventions"])
+    assert set(record["provenance"]["options"]) == OPTIONS
+    assert {"E", "A", "B", "alpha", "beta", "a", "b"} <= set(record["parametric"]["intervals"])
     assert all(set(each) == {"name", "status", "message"} for each in record["checks"])
     assert record["points"]["used"] == 31
     assert record["points"]["excluded"] == [{"row": 31, "reason": "loss is not finite: nan", "run": None}]
@@ -83,7 +104,8 @@ def test_unbounded_ends_are_null_in_json_and_infinite_again(table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "must have the schema 1, which this version of isoflop reads, but got 2"),
+        ({"schema": 3}, "schema 2, which this version of isoflop reads, but got 3: a newer isoflop wrote it"),
+        ({"schema": 1}, "but got 1: fit its points again"),
         ({"schema": None}, "but got None"),
         ({"exponents": {}}, "a law's exponents.a must be valid"),
         ({"noise": "loud"}, "a law's noise must be valid"),
@@ -94,6 +116,25 @@ def test_what_is_no_law_is_refused(table, change, message):
         Law.from_json({**fit(table).to_json(), **change})
     with pytest.raises(InputError, match="got None"):
         Law.from_json({})
+
+
+def test_laws_of_groups_are_no_law():
+    with pytest.raises(InputError, match="these are laws of groups: x, y; take one"):
+        Law.from_json({"groups": {"x": {}, "y": {}}})
+
+
+def test_predictions_hold_runs_and_name_what_they_need(study):
+    law = fit(study(noise=0.003, sizes=9))
+    told = law.predict(1e9, 2e11)
+    assert told.low < told.value < told.high
+    truth = 2.69 + 1606.4 / 1e9**0.34 + 3210.7 / 2e11**0.36
+    assert told.low < truth < told.high
+    assert told.decades == pytest.approx(math.log10(1.2e21 / 1e20))
+    for pair in ((0.0, 1e9), (1e9, math.nan)):
+        with pytest.raises(InputError, match="positive and finite"):
+            law.predict(*pair)
+    with pytest.raises(NoAnswerError, match="this law has no forecast of single runs"):
+        replace(law, forecast=None).predict(1e9, 1e10)
 
 
 def test_the_text_names_exponents_minima_refusals_and_checks(table):
@@ -137,7 +178,7 @@ def test_intervals_widen_with_the_distance_from_the_budgets(study):
 
 def test_the_headline_is_the_wider_interval(study):
     law = fit(study(noise=0.003))
-    for each in (law.exponents.a, law.exponents.b, law.exponents.ratio):
+    for each in (law.power_laws.params.exponent, law.power_laws.tokens.exponent):
         widths = {"t": each.t[1] - each.t[0], "bootstrap": each.bootstrap[1] - each.bootstrap[0]}
         assert each.method == max(widths, key=widths.__getitem__)
         assert (each.low, each.high) == getattr(each, each.method)

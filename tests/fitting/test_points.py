@@ -80,3 +80,53 @@ def test_a_table_without_rows_or_with_a_column_twice_is_refused():
     doubled = pd.concat([table(loss=[3.0]), pd.Series([1.0], name="loss")], axis="columns")
     with pytest.raises(InputError, match="one column 'loss', but got 2"):
         judge(doubled)
+
+
+def test_runs_before_their_end_are_labelled():
+    points = table(
+        loss=[3.0, 2.9, 2.8, 2.7, 2.6],
+        tokens=[1e6, 5e5, 1e6, 1e6, 2e6],
+        warmup_tokens=[np.nan, 5e5, 1e5, 1e5, 1e5],
+        step=[100, 100, 60, 50, 100],
+        steps=[100, 100, 100, np.nan, np.nan],
+        run=["a", "b", "c", "d", "d"],
+    )
+    assert {each.row: each.reason for each in judge(points).excluded} == {
+        1: "inside warm-up: 5e+05 tokens of 5e+05",
+        2: "mid-schedule: step 60 of 100",
+        3: "mid-schedule: step 50 of a run that goes on to 100",
+    }
+
+
+def test_a_run_far_above_both_neighbours_diverged():
+    sizes = [1e6 * 2.0**place for place in range(7)]
+    clean = [3.2, 3.1, 3.05, 3.04, 3.08, 3.15, 3.3]
+    loss = [3.2, 3.1, 3.05, 3.9, 3.08, 3.15, 3.3]
+    flops = np.repeat([6e10, 2e11, 6e11], 7)
+    points = table(flops=flops, params=sizes * 3, loss=loss + clean * 2)
+    assert [(each.row, each.reason) for each in judge(points).excluded] == [
+        (3, "diverged: its loss, 3.9, is 27% above those of both neighbouring sizes at its budget")
+    ]
+    # At an end nobody can tell, and a valley's wall is no divergence.
+    wall = table(params=sizes, loss=[9.0, 6.0, 4.0, 3.0, 4.0, 6.0, 9.0])
+    assert judge(wall).excluded == ()
+    said = table(params=sizes, loss=clean, diverged=[False, True, False, False, False, False, "yes"])
+    assert [(each.row, each.reason) for each in judge(said).excluded] == [
+        (1, "diverged, as the table says"),
+        (6, "diverged, as the table says"),
+    ]
+
+
+def test_noise_and_unique_tokens_count_only_where_every_point_has_them():
+    points = table(params=[1.0, 2.0], loss_sigma=[0.01, 0.02], unique_tokens=[1e6, np.nan])
+    judged = judge(points)
+    np.testing.assert_array_equal(judged.sigma, [0.01, 0.02])
+    assert judged.unique_tokens is None
+
+
+def test_branches_of_a_trunk_are_one_cluster():
+    points = table(params=[1.0, 2.0, 3.0, 4.0], trunk=["x", "y", "x", None])
+    clusters = judge(points).cluster
+    assert clusters[0] == clusters[2]
+    assert len(set(clusters.tolist())) == 3
+    assert judge(points.drop(columns="trunk")).cluster is None

@@ -34,7 +34,7 @@ def test_the_optimum_under_6nd_is_hoffmanns_closed_form():
 
 def test_the_optimum_under_counted_flops_costs_c_and_nothing_on_its_budget_is_better():
     cost, flops = counted(), np.array([1e18, 1e21, 1e24])
-    assert cost.form == "quadratic"
+    assert cost.form == "smooth"
     found = CHINCHILLA.optimum(flops, cost)
     for place in range(3):
         params, tokens = float(found.params[0, place]), float(found.tokens[0, place])

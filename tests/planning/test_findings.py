@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 
 import numpy as np
 import pytest
 
-from isoflop.fitting.cost import CostModel
+from isoflop.fitting.cost import six_nd
 from isoflop.planning.findings import refusals_of
 from isoflop.planning.forecast import forecast_cells
 from isoflop.planning.prior import published
 from isoflop.planning.simulation import Cells
 
-SIX_ND = CostModel("6nd", 0.0, (math.log(2), 1.0, 0.0), 1e6, 1e12, 0.0, 0.0)
+SIX_ND = six_nd(1e6, 1e12)
 SODA = published("soda-surface")
 BUDGETS = tuple(np.geomspace(3e18, 3e20, 7))
 GOOD = {"sizes": 7, "width": 8.0}

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from isoflop.errors import InputError
-from isoflop.fitting.cost import CostModel
+from isoflop.fitting.cost import six_nd
 from isoflop.planning.costs import ladder_cost
 from isoflop.planning.prior import Line, Prior, Surface, chosen, from_law, names, published
 from isoflop.planning.recipe import Recipe
 from isoflop.study import Model, PriorChoice
 from isoflop.study_recipe import RecipeChoice
 
-SIX_ND = CostModel("6nd", 0.0, (math.log(2), 1.0, 0.0), 1e6, 1e12, 0.0, 0.0)
+SIX_ND = six_nd(1e6, 1e12)
 BUDGETS = np.array([3e18, 9e18, 1.8e19, 3e19, 9e19, 1.8e20, 3e20])
 
 

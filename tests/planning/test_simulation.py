@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from isoflop.errors import InputError
-from isoflop.fitting import fit
-from isoflop.fitting.cost import CostModel
+from isoflop.fitting.cost import six_nd
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
 from isoflop.planning.prior import published
 from isoflop.planning.simulation import Cells, log_losses, reported, simulate, tables
 from isoflop.study import Study
 
-SIX_ND = CostModel("6nd", 0.0, (float(np.log(2)), 1.0, 0.0), 1e6, 1e12, 0.0, 0.0)
+SIX_ND = six_nd(1e6, 1e12)
 SODA, CHINCHILLA = published("soda-surface"), published("besiroglu2024")
 BUDGETS = tuple(np.geomspace(1e19, 1e21, 5))
 
@@ -58,18 +57,18 @@ def test_a_run_is_worth_its_own_size_and_tokens():
 
 
 @pytest.mark.parametrize("window", [5, 7])
-def test_a_simulated_study_is_what_the_fit_makes_of_its_table(window):
+def test_a_simulated_study_is_what_the_fit_makes_of_its_table(window, through_minima):
     options = {"noise": 0.003, "seed": 4}
     cells = grid(replicates=2)
     studies = simulate(cells, SODA, SIX_ND, window=window, draws=4, **options)
     for row, table in enumerate(tables(cells, SODA, SIX_ND, studies=4, **options)):
-        law = fit(table, window=window, bootstrap=100)
-        inside = [minimum.params is not None for minimum in law.minima]
+        minima, lines = through_minima(table, window)
+        inside = [minimum.params is not None for minimum in minima]
         assert studies.draws.inside[row].tolist() == inside
         found = np.exp(studies.draws.log_params[row, inside])
-        assert found == pytest.approx([minimum.params for minimum in law.minima if minimum.params], rel=1e-9)
-        assert studies.log_params.slope[row] == pytest.approx(law.exponents.a.value, rel=1e-9)
-        assert studies.log_tokens.slope[row] == pytest.approx(law.exponents.b.value, rel=1e-9)
+        assert found == pytest.approx([minimum.params for minimum in minima if minimum.params], rel=1e-9)
+        assert studies.log_params.slope[row] == pytest.approx(lines.law("params").exponent.value, rel=1e-9)
+        assert studies.log_tokens.slope[row] == pytest.approx(lines.law("tokens").exponent.value, rel=1e-9)
 
 
 def test_noise_shared_by_a_trunk_moves_its_runs_together():

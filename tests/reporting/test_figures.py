@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from isoflop.fitting import fit
 from isoflop.reporting.figures import DARK, optimum_figure, profiles_figure, svg, write_figures
 
 
@@ -65,7 +66,9 @@ def test_svg_is_the_same_for_the_same_figure_and_has_no_background(points, law):
 
 def test_png_files_are_written_whole_and_nothing_else(points, law, recommendation, tmp_path):
     written = write_figures(tmp_path / "figures", points, law, recommendation)
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["optimum.png", "profiles.png"]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        *("hold_out.png", "influence.png", "optimum.png", "profiles.png", "residuals.png"),
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     first = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in write_figures(tmp_path / "figures", points, law, recommendation)] == first
@@ -76,3 +79,12 @@ def test_pyplot_is_never_loaded():
     code = "import isoflop.reporting.page, sys, json; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
     assert not {"matplotlib.pyplot", "torch"} & set(loaded)
+
+
+def test_splines_are_drawn_through_every_size(points):
+    law = fit(points, minimum="akima", bootstrap=100)
+    (axes,) = profiles_figure(points, law).axes
+    for minimum, line in zip(law.interior, axes.lines[::2], strict=False):
+        x, y = line.get_data()
+        assert (x[0], x[-1]) == pytest.approx(minimum.window_params)
+        assert y.min() == pytest.approx(minimum.loss, rel=1e-4)

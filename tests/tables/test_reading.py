@@ -57,27 +57,6 @@ def test_foreign_columns_are_named(tmp_path):
     pd.testing.assert_frame_equal(read[list(TABLE.columns)], TABLE, check_dtype=False)
 
 
-def test_no_text_names_no_columns():
-    assert parse_columns(None) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("params", r"must be NAME=COLUMN, separated by commas, but got 'params'"),
-        ("params=", "NAME=COLUMN"),
-        ("=x", "NAME=COLUMN"),
-        ("", "NAME=COLUMN"),
-        ("a=b,,c=d", "NAME=COLUMN"),
-        ("params=a,params=b", "must name 'params' once"),
-        ('params="a', "double quote must be closed"),
-    ],
-)
-def test_wrong_column_texts_are_refused(text, message):
-    with pytest.raises(InputError, match=message):
-        parse_columns(text)
-
-
 def test_tokens_come_from_6nd_only_where_there_are_none(tmp_path):
     path = write(tmp_path / "points.csv", TABLE.drop(columns="tokens"))
     with pytest.raises(InputError, match="lacks tokens"):
@@ -141,3 +120,23 @@ def test_a_folder_is_no_table(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         read_points(tmp_path / "folder.csv")
+
+
+def test_c_is_6nd_only_where_it_is_asked_for(tmp_path):
+    path = write(tmp_path / "points.csv", TABLE.drop(columns="flops"))
+    with pytest.raises(InputError, match="lacks flops"):
+        read_points(path)
+    np.testing.assert_allclose(read_points(path, tokens_from="6nd")["flops"], TABLE["flops"])
+    grouped = TABLE.drop(columns=["flops", "params"]).assign(params_body=5e7, params_embedding=4e7, params_head=0.0)
+    path = write(tmp_path / "groups.csv", grouped)
+    np.testing.assert_allclose(read_points(path, tokens_from="6nd")["flops"], 6 * 9e7 * TABLE["tokens"])
+    body = read_points(path, tokens_from="6nd", params_convention="non_embedding")
+    np.testing.assert_allclose(body["flops"], 6 * 5e7 * TABLE["tokens"])
+
+
+def test_rows_are_chosen_before_anything_is_asked_of_them(tmp_path):
+    table = TABLE.assign(loss=["3.2", "text", "3.1"], run=["a", "b", "a"])
+    read = read_points(write(tmp_path / "points.csv", table), where=["run=a"])
+    assert list(read["loss"]) == [3.2, 3.1]
+    with pytest.raises(InputError, match=r"points.csv: .*none has 'run=z'; 'run' holds 'a', 'b'"):
+        read_points(tmp_path / "points.csv", where=["run=z"])

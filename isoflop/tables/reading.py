@@ -1,40 +1,52 @@
-"""Points tables from files: CSV, Parquet, JSON, with columns named as their authors named them.
+"""A file becomes a points table: formats, foreign names, what C = 6ND can fill in.
 
-What a table must hold and which of its rows a fit uses is `isoflop.fitting.points`' matter; this module opens files,
-renames columns, and refuses what is no table.
-
->>> read_points("sweep.csv", parse_columns('params="Model Size",flops=FLOP'))                # doctest: +SKIP
+This module opens files, renames columns, and refuses what is no table.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from isoflop.errors import InputError
-from isoflop.fitting.points import REQUIRED, numbers, require_columns
+from isoflop.fitting.columns import REQUIRED, numbers, require_columns
+from isoflop.fitting.conventions import CONVENTIONS, GROUPS, conventions_of, params_by
+from isoflop.flops import ParamsConvention
+from isoflop.tables.choosing import choose_rows
+from isoflop.tables.exports import from_export
 
 #: Optional columns that hold numbers; others, such as `run` or `state`, are taken as they come.
-NUMERIC = ("budget", "loss_sigma", "unique_tokens", "warmup_tokens", "lr_scale")
+NUMERIC = ("budget", "loss_sigma", "unique_tokens", "warmup_tokens", "lr_scale", "step", "steps")
 
 
 def read_points(
-    path: str | Path, columns: Mapping[str, str] | None = None, *, tokens_from: Literal["6nd"] | None = None
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    *,
+    tokens_from: Literal["6nd"] | None = None,
+    where: Sequence[str] = (),
+    params_convention: ParamsConvention = "total",
 ) -> pd.DataFrame:
     """Read the points table at `path`.
 
     Parameters
     ----------
     path
-        A ``.csv``, ``.parquet`` or ``.json`` file; JSON as a list of records or as an object of columns.
+        A ``.csv``, ``.parquet`` or ``.json`` file; JSON as a list of records or as an object of columns. Exports of
+        trackers are recognised (`isoflop.tables.exports`).
     columns
         Our name to the file's, ``{"params": "Model Size"}``, for columns that the file names differently.
     tokens_from
-        ``6nd`` computes D = C/6N where the file has no `tokens`.
+        ``6nd`` says that C = 6·N·D holds, and computes what the file lacks: D = C/6N, or C where it has D and no
+        `flops`.
+    where
+        Conditions ``COLUMN=VALUE``, by the names after renaming; rows that do not meet them are left away.
+    params_convention
+        Which N that is, where the file tells several (`isoflop.fitting.conventions`).
 
     Returns
     -------
@@ -46,62 +58,27 @@ def read_points(
     ------
     InputError
         If there is no such file, it is no table, a column is missing (with what the file has and the nearest one),
-        a column of numbers holds text (with the row), or one column is named for two purposes.
+        a column of numbers holds text (with the row), one column is named for two purposes, or no row is left.
     """
     path = Path(path)
-    table = _renamed(_read(path), columns or {}, path)
+    columns = columns or {}
+    table = _renamed(from_export(_read(path), columns), columns, path)
     if not len(table):
         raise InputError(f"{path} must hold a table with rows, but got none")
+    if tokens_from not in (None, "6nd"):
+        raise InputError(f"tokens_from must be '6nd', but got {tokens_from!r}")
     try:
-        if tokens_from == "6nd":
-            table = _with_tokens(table)
-        elif tokens_from is not None:
-            raise InputError(f"tokens_from must be '6nd', but got {tokens_from!r}")
-        require_columns(table, REQUIRED)
-        for name in (*REQUIRED, *NUMERIC):
+        table = choose_rows(table, where)
+        if tokens_from is not None:
+            table = _with_6nd(table, params_convention)
+        told = conventions_of(table, params_convention)
+        require_columns(table, [name for name in REQUIRED if name != "params" or not told])
+        for name in (*REQUIRED, *GROUPS, *(f"params_{each}" for each in CONVENTIONS), *NUMERIC):
             if name in table:
                 table[name] = numbers(table, name)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return table
-
-
-def parse_columns(text: str | None) -> dict[str, str]:
-    """Read ``params="Model Size",flops=FLOP`` as a mapping from our names to a file's.
-
-    Names that hold commas go into double quotes; None, no text, names nothing.
-
-    Raises
-    ------
-    InputError
-        If a part is not NAME=COLUMN, or a name comes twice.
-    """
-    found: dict[str, str] = {}
-    if text is None:
-        return found
-    for part in _split(text):
-        name, separator, column = (piece.strip() for piece in part.partition("="))
-        column = column[1:-1] if len(column) > 1 and column[0] == column[-1] == '"' else column
-        if not (name and separator and column):
-            raise InputError(f"columns must be NAME=COLUMN, separated by commas, but got {part.strip()!r} in {text!r}")
-        if name in found:
-            raise InputError(f"columns must name {name!r} once, but got {text!r}")
-        found[name] = column
-    return found
-
-
-def _split(text: str) -> list[str]:
-    """Cut `text` at the commas outside double quotes."""
-    parts, quoted = [""], False
-    for character in text:
-        quoted ^= character == '"'
-        if character == "," and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += character
-    if quoted:
-        raise InputError(f"a double quote must be closed, but got {text!r}")
-    return parts
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -153,9 +130,14 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.
     return table.drop(columns=replaced).rename(columns={column: name for name, column in columns.items()})
 
 
-def _with_tokens(table: pd.DataFrame) -> pd.DataFrame:
-    if "tokens" in table:
+def _with_6nd(table: pd.DataFrame, params_convention: ParamsConvention) -> pd.DataFrame:
+    """`table` with the tokens or else the FLOPs that C = 6·N·D gives."""
+    if "tokens" in table and "flops" in table:
         raise InputError("tokens can be computed from C = 6ND where a table has none, but this one has 'tokens'")
-    require_columns(table, ("flops", "params"))
-    params = numbers(table, "params")
-    return table.assign(tokens=numbers(table, "flops") / 6 / pd.Series(params, index=table.index).where(params != 0))
+    if not conventions_of(table, params_convention):
+        require_columns(table, ("params",))
+    params = pd.Series(params_by(table, params_convention), index=table.index)
+    if "tokens" in table:
+        return table.assign(flops=6 * params * numbers(table, "tokens"))
+    require_columns(table, ("flops",))
+    return table.assign(tokens=numbers(table, "flops") / 6 / params.where(params != 0))
