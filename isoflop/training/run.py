@@ -29,6 +29,7 @@ from typing import Any, Literal, get_args
 import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 import isoflop
 from isoflop.flops import ParamsConvention
@@ -206,6 +207,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 on torch 2.13: its own use of its own pytree.
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # A run is one process, whether or not the machine has a cluster's tools.
+            warnings.filterwarnings("ignore", r"The `srun` command is available", PossibleUserWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
