@@ -22,7 +22,7 @@ from isoflop.planning import prior
 from isoflop.planning.ledger import DataFacts, SourceFacts
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import Prior
-from isoflop.planning.recipe import Recipe
+from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run, trainable
 from isoflop.store import StudyDirectory
 from isoflop.study import Abstract, Study
@@ -356,7 +356,7 @@ def read(directory: str | Path) -> Outcome:
 
 def _ladder(study: Study, place: StudyDirectory) -> list[Shape]:
     vocabulary = place.load_run(place.run_ids()[0]).shape.vocabulary
-    shapes = Recipe.named(study.recipe).every_shape(vocabulary, study.model)
+    shapes = named(study.recipe).every_shape(vocabulary, study.model)
     return [shape for shape in shapes if isinstance(shape, Shape)]
 
 

@@ -130,6 +130,11 @@ class Planner:
             if limits.hours is not None:
                 raise InputError(f"hardware must be given where limits.hours is, but got hours {limits.hours:g} alone")
             return None
+        if run.batch_size < machine.gpus_per_run:
+            return (
+                f"a step must have a sequence for each of a run's {machine.gpus_per_run} accelerators, but has "
+                f"{run.batch_size} (hardware.gpus_per_run)"
+            )
         device = hardware.accelerator(machine.accelerator)
         room, needed = hardware.available(device), hardware.run_memory(run, machine).total
         if room is not None and needed > room:

@@ -212,8 +212,9 @@ class Estimate:
 
 
 def run_memory(run: Run, hardware: Hardware) -> Memory:
-    """Memory of one of the accelerators of `run`."""
-    return memory(run.shape, hardware.micro_batch, run.precision, hardware.gpus_per_run if hardware.sharded else 1)
+    """Memory of one of the accelerators of `run`, which never has more sequences than its part of a step."""
+    sequences = min(hardware.micro_batch, -(-run.batch_size // hardware.gpus_per_run))
+    return memory(run.shape, sequences, run.precision, hardware.gpus_per_run if hardware.sharded else 1)
 
 
 def estimate(runs: Sequence[Run], hardware: Hardware) -> Estimate:

@@ -18,7 +18,7 @@ from isoflop.planning.grid import lay_out
 from isoflop.planning.hardware import Disk, Estimate
 from isoflop.planning.ledger import DataFacts, Entry
 from isoflop.planning.prior import Prior, chosen
-from isoflop.planning.recipe import Recipe
+from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
 from isoflop.planning.trunks import Trunk, trunks
 from isoflop.study import Study
@@ -275,7 +275,7 @@ def plan(study: Study, data: DataFacts, prior: Prior | None = None) -> Plan:
     """
     _check_validation(study, data)
     prior = prior or chosen(study.grid.prior)
-    planner = Planner(study, Recipe.named(study.recipe), data)
+    planner = Planner(study, named(study.recipe), data)
     runs: dict[str, Run] = {}
     dropped: list[Dropped] = []
     for cell in lay_out(planner, prior):

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from isoflop.fitting.points import Floats
 
 
-#: Curvature of ln loss in ln N at an optimum where nothing is known: 0.02 to 0.04 for the published surfaces of text
-#: and audio at 1e18 to 1e22 FLOPs.
+#: d²ln L/d(ln N)² at an optimum where nothing is known: 0.02 to 0.04 for the published surfaces of text and audio at
+#: 1e18 to 1e22 FLOPs.
 CURVATURE = 0.03
 #: Sizes between which an optimum is searched, and how: a grid that is refined about its best place.
 _SIZES = (1e2, 1e15)

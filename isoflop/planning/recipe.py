@@ -6,16 +6,15 @@ A recipe is frozen data and a few pure functions of it; the named ones, every co
 
 from __future__ import annotations
 
-import difflib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from isoflop.errors import InputError
 from isoflop.flops import AnyShape, Listed, MlpKind, Shape
 from isoflop.planning.runs import Optimizer
 from isoflop.planning.schedule import Decay
 from isoflop.study import Model
-from isoflop.study_recipe import RecipeChoice, Size
+from isoflop.study_recipe import Size
 
 
 @dataclass(frozen=True)
@@ -111,22 +110,6 @@ class Recipe:
     beta2_batch: float = 0.0
     epsilon: float = 1e-8
     clip: float = 1.0
-
-    @classmethod
-    def named(cls, choice: RecipeChoice) -> Recipe:
-        """The recipe of that name with the study's changes; `InputError` names the nearest known one."""
-        from isoflop.planning.recipes import RECIPES
-
-        if choice.base not in RECIPES:
-            nearest = difflib.get_close_matches(choice.base, RECIPES, n=1, cutoff=0.0)
-            raise InputError(f"recipe must be a known one, but got {choice.base!r}; did you mean {nearest[0]!r}?")
-        changes = choice.changes()
-        for given, other in _REPLACES.items():
-            if given in changes:
-                changes.setdefault(other, 0)
-        if choice.ladder is not None:
-            changes["ladder"] = choice.ladder
-        return replace(RECIPES[choice.base], **changes)  # type: ignore[arg-type]
 
     def shape(self, d_model: int, vocabulary: int, model: Model) -> Shape:
         """The ladder's model of width `d_model`; `InputError` where the heads cannot divide it evenly."""
@@ -245,13 +228,3 @@ class Recipe:
         if self.decay_fraction == 1:
             return max(0, steps - self.warmup(steps))
         return round(self.decay_fraction * steps)
-
-
-#: What a study gives takes the place of the base's other way to say it.
-_REPLACES = {
-    "tokens_per_step": "target_steps",
-    "heads": "head_size",
-    "head_size": "heads",
-    "warmup_steps": "warmup_fraction",
-    "rate_times_width": "learning_rate",
-}

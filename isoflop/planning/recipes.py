@@ -7,10 +7,13 @@ matched to every run's length.
 from __future__ import annotations
 
 import csv
+import difflib
+from dataclasses import replace
 from importlib.resources import files
 
+from isoflop.errors import InputError
 from isoflop.planning.recipe import Recipe, Walk
-from isoflop.study_recipe import Size
+from isoflop.study_recipe import RecipeChoice, Size
 
 
 def published_ladder(name: str) -> tuple[Size, ...]:
@@ -109,3 +112,26 @@ RECIPES: dict[str, Recipe] = {
         clip=1.0,
     ),
 }
+
+#: What a study gives takes the place of the base's other way to say it.
+_REPLACES = {
+    "tokens_per_step": "target_steps",
+    "heads": "head_size",
+    "head_size": "heads",
+    "warmup_steps": "warmup_fraction",
+    "rate_times_width": "learning_rate",
+}
+
+
+def named(choice: RecipeChoice) -> Recipe:
+    """The recipe of that name with the study's changes; `InputError` names the nearest known one."""
+    if choice.base not in RECIPES:
+        nearest = difflib.get_close_matches(choice.base, RECIPES, n=1, cutoff=0.0)
+        raise InputError(f"recipe must be a known one, but got {choice.base!r}; did you mean {nearest[0]!r}?")
+    changes = choice.changes()
+    for given, other in _REPLACES.items():
+        if given in changes:
+            changes.setdefault(other, 0)
+    if choice.ladder is not None:
+        changes["ladder"] = choice.ladder
+    return replace(RECIPES[choice.base], **changes)  # type: ignore[arg-type]

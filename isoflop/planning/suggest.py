@@ -96,6 +96,7 @@ class Suggestion:
             f"grid.budgets=[{', '.join(power(budget) for budget in self.budgets)}]",
             f"grid.runs={self.runs}",
             "grid.runs_per_budget=null",
+            "grid.sizes=[]",
             "grid.cells=[]",
             f"grid.width={self.width:g}",
             f"grid.seeds={self.seeds}",

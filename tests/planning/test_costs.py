@@ -7,7 +7,7 @@ import pytest
 
 from isoflop.flops import Listed
 from isoflop.planning.costs import ladder_cost
-from isoflop.planning.recipe import Recipe
+from isoflop.planning.recipes import named
 from isoflop.study import Model
 from isoflop.study_recipe import RecipeChoice
 
@@ -17,7 +17,7 @@ from isoflop.study_recipe import RecipeChoice
     [("marin-2025", 144_644, 0.02), ("chinchilla", 32_000, 0.035), ("tiny", 247, 0.015)],
 )
 def test_published_ladders_are_met_to_their_own_scatter(base, vocabulary, worst):
-    shapes = Recipe.named(RecipeChoice(base=base)).every_shape(vocabulary, Model(sequence_length=2048))
+    shapes = named(RecipeChoice(base=base)).every_shape(vocabulary, Model(sequence_length=2048))
     cost = ladder_cost(shapes)
     off = [cost.flops(shape.parameters.total, 1.0) / shape.flops_per_token() - 1 for shape in shapes]
     assert max(map(abs, off)) < worst
@@ -33,7 +33,7 @@ def test_one_size_and_two_are_enough():
 
 
 def test_the_convention_is_the_grid_s():
-    shapes = Recipe.named(RecipeChoice(base="marin-2025")).every_shape(144_644, Model(sequence_length=4096))[:20]
+    shapes = named(RecipeChoice(base="marin-2025")).every_shape(144_644, Model(sequence_length=4096))[:20]
     size = shapes[5].parameters.total
     assert ladder_cost(shapes, "6nd").flops(size, 1.0) == pytest.approx(6 * size)
     assert ladder_cost(shapes, attention="causal").flops(size, 1.0) < ladder_cost(shapes).flops(size, 1.0)

@@ -8,7 +8,7 @@ from isoflop.errors import InputError
 from isoflop.flops import Shape
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.ledger import DataFacts, SourceFacts
-from isoflop.planning.recipe import Recipe
+from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
 from isoflop.study import Study
 
@@ -18,7 +18,7 @@ SODA_MODEL = {"sequence_length": 4096, "tied_head": False}
 def planner(recipe="marin-2025", data=None, **sections):
     content = {"name": "x", "model": SODA_MODEL, "recipe": recipe, "grid": {"budgets": [3e18]}, **sections}
     study = Study.parse(content)
-    return Planner(study, Recipe.named(study.recipe), data or DataFacts("soda", 144_644, None))
+    return Planner(study, named(study.recipe), data or DataFacts("soda", 144_644, None))
 
 
 def made(of, budget, width):
@@ -61,6 +61,12 @@ def made(of, budget, width):
             3e20,
             2304,
             "memory must be at most 20.6 GiB of a rtx-4090, but got",
+        ),
+        (
+            {"hardware": {"accelerator": "h100", "gpus_per_run": 64}},
+            9e18,
+            768,
+            "a step must have a sequence for each of a run's 64 accelerators, but has 32 (hardware.gpus_per_run)",
         ),
         (
             {"hardware": {"accelerator": "h100"}, "limits": {"hours": 24}},

@@ -12,7 +12,7 @@ from isoflop.errors import InputError
 from isoflop.fitting.cost import six_nd
 from isoflop.planning.costs import ladder_cost
 from isoflop.planning.prior import Line, Prior, Surface, chosen, from_law, names, published
-from isoflop.planning.recipe import Recipe
+from isoflop.planning.recipes import named
 from isoflop.study import Model, PriorChoice
 from isoflop.study_recipe import RecipeChoice
 
@@ -21,7 +21,7 @@ BUDGETS = np.array([3e18, 9e18, 1.8e19, 3e19, 9e19, 1.8e20, 3e20])
 
 
 def soda_cost():
-    recipe = Recipe.named(RecipeChoice(base="marin-2025"))
+    recipe = named(RecipeChoice(base="marin-2025"))
     model = Model(sequence_length=4096, tied_head=False)
     return ladder_cost([recipe.shape(width, 144_644, model) for width in range(256, 3073, 128)])
 

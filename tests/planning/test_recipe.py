@@ -8,7 +8,8 @@ import pytest
 
 from isoflop.errors import InputError
 from isoflop.flops import Listed, Shape
-from isoflop.planning.recipe import Recipe, Walk
+from isoflop.planning import recipes
+from isoflop.planning.recipe import Walk
 from isoflop.study import Model
 from isoflop.study_recipe import RecipeChoice
 
@@ -16,7 +17,7 @@ SODA = Model(sequence_length=4096, tied_head=False)
 
 
 def named(base, **changes):
-    return Recipe.named(RecipeChoice(base=base, **changes))
+    return recipes.named(RecipeChoice(base=base, **changes))
 
 
 def test_the_walk_is_fine_below_a_budget_and_coarse_above():
