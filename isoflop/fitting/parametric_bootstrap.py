@@ -33,8 +33,12 @@ Scheme = Literal["pairs", "stratified", "clustered"]
 _CHUNK, _AFFORDABLE = 4_000_000, 20_000_000
 #: Draws that a reduced bootstrap has at the least.
 _FEWEST = 25
-#: With δ below this share of the noise the objective has many kinks.
+#: With δ below this share of the noise the objective has many kinks. Then δ comes down from the noise in steps of a
+#: factor, and each resample asks so many others where they ended, so many times: on Porian's tables at δ = 1e-3 (2 % of
+#: the noise) 3 of 2,000 resamples ended above BFGS without, by up to 7e-5, and none with.
 _KINKS = 0.1
+_HARDENING = 4.0
+_ASKED, _NEIGHBOURS = 1_000, 2
 #: With more points only the full fit's minima are tried as starts.
 _SCORED = 20_000
 
@@ -161,21 +165,43 @@ def fit_surfaces(found: Search, weights: Floats) -> tuple[Surfaces, Descent]:
 def descend_all(found: Search, counts: Floats) -> Descent:
     """Descend under each row of `counts` (times the search's weights), points in the problem's order."""
     pool = found.pool if len(found.problem.x) <= _SCORED else found.minima.theta
-    cost = huber(residuals(found.problem, pool), found.delta)
     weights = counts * found.weights
-    start = pool[(weights @ cost.T).argmin(axis=1)]
-    problem, freedom, penalty = found.problem, found.freedom, found.penalty
-    ends = descend(problem, freedom, start, weights, found.delta, penalty, damping=0.0)
+
+    def descended(start: Floats, delta: float = found.delta) -> Descent:
+        return descend(found.problem, found.freedom, start, weights, delta, found.penalty, damping=0.0)
+
+    start = pool[_costs(found, weights, pool).argmin(axis=1)]
+    ends = descended(start)
     if found.delta >= _KINKS * found.noise:
         return ends
-    # Among many kinks a descent may end early: another comes from the minimum of a smoother objective.
-    smooth = descend(problem, freedom, start, weights, TUNING * found.noise, penalty, damping=0.0).theta
-    other = descend(problem, freedom, smooth, weights, found.delta, penalty, damping=0.0)
-    better = (other.value < ends.value) | (other.converged & ~ends.converged & (other.value == ends.value))
+    # Among many kinks a descent may end early. Others come from the minimum of a smooth objective, hardened in steps,
+    # and from where neighbouring resamples ended.
+    delta = TUNING * found.noise
+    while delta > found.delta:
+        start = descended(start, delta).theta
+        ends = _lower(ends, descended(start))
+        delta /= _HARDENING
+    for rank in range(_NEIGHBOURS):
+        pool = ends.theta[:_ASKED]
+        cost = _costs(found, weights, pool)
+        cost[np.isclose(cost, ends.value[:, None], rtol=1e-9, atol=0)] = np.inf
+        ends = _lower(ends, descended(pool[np.argsort(cost, axis=1)[:, min(rank, len(pool) - 1)]]))
+    return ends
+
+
+def _costs(found: Search, weights: Floats, theta: Floats) -> Floats:
+    """The objective of each of k surfaces under each of r rows of weights, shape (r, k)."""
+    costs: Floats = weights @ huber(residuals(found.problem, theta), found.delta).T
+    return costs
+
+
+def _lower(mine: Descent, other: Descent) -> Descent:
+    """The lower of two ends of each row; the certified one where they are equal."""
+    better = (other.value < mine.value) | (other.converged & ~mine.converged & (other.value == mine.value))
     return Descent(
         *(
-            np.where(better.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine)
-            for mine, theirs in ((getattr(ends, name), getattr(other, name)) for name in Descent.__dataclass_fields__)
+            np.where(better.reshape(-1, *[1] * (first.ndim - 1)), second, first)
+            for first, second in ((getattr(mine, name), getattr(other, name)) for name in Descent.__dataclass_fields__)
         )
     )
 
