@@ -191,7 +191,9 @@ def _write_figures(directory: Path, results: dict[str, tuple[pd.DataFrame, Law]]
     from isoflop.names import path_name
     from isoflop.reporting.figures import write_figures
 
+    places = {name: directory / path_name(name) if name else directory for name in results}
+    if len(set(places.values())) < len(places):
+        raise InputError(f"the groups' names must differ as names of folders, but got {', '.join(places)}")
     for name, (points, law) in results.items():
-        place = directory / path_name(name) if name else directory
-        for path in write_figures(place, points, law):
+        for path in write_figures(places[name], points, law):
             say(f"wrote {path}")

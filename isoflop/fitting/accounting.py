@@ -22,6 +22,7 @@ from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.parametric import fit_surface
 from isoflop.fitting.points import Points
 from isoflop.fitting.powerlaw import fit_lines
+from isoflop.fitting.repetition import effective_tokens
 from isoflop.flops import ParamsConvention
 
 
@@ -49,12 +50,13 @@ def under_conventions(
     window: int,
     method: Method,
     surface: SurfaceOptions,
+    repetition: float | None,
     leads: bool,
     methods: Methods,
 ) -> tuple[ConventionExponents, ...]:
     """Fit the exponents under each convention but the law's own, whose `methods` are known.
 
-    `leads` tells whether the surface's are the headline.
+    `repetition` is the law's R*, where data repeat; `leads` tells whether the surface's exponents are the headline.
     """
     is_6nd = fit_cost(points.flops, points.params, points.tokens).form == "6nd"
     found = []
@@ -71,7 +73,7 @@ def under_conventions(
         minima = _through_minima(counted, window, method)
         if is_6nd:
             counted = replace(counted, flops=6 * params * points.tokens)
-        parametric = _by_surface(counted, surface)
+        parametric = _by_surface(counted, surface, repetition)
         a, b = parametric if leads else minima
         found.append(ConventionExponents(convention, False, a, b, *minima, *parametric))
     return tuple(found)
@@ -89,12 +91,15 @@ def _through_minima(points: Points, window: int, method: Method) -> tuple[float 
     return a, b
 
 
-def _by_surface(points: Points, options: SurfaceOptions) -> tuple[float | None, float | None]:
+def _by_surface(points: Points, options: SurfaceOptions, repetition: float | None) -> tuple[float | None, float | None]:
     cells = cells_of(points, profiles(points))
+    tokens = cells.tokens
+    if repetition is not None and cells.unique_tokens is not None:
+        tokens = effective_tokens(tokens, cells.unique_tokens, repetition)
     try:
         surface = fit_surface(
             cells.params,
-            cells.tokens,
+            tokens,
             cells.loss,
             sigma=cells.sigma,
             weights=cells.weights,

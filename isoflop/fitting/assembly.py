@@ -101,6 +101,7 @@ def _law(seen: Seen, headline: Headline) -> Law:
             window=seen.width,
             method=options.minimum,
             surface=SurfaceOptions(options.huber_delta, options.pins, options.ties),
+            repetition=None if seen.surface is None else seen.surface.repetition,
             leads=headline.method == "parametric",
             methods=headline.methods,
         ),

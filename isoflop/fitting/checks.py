@@ -46,7 +46,8 @@ def _minima(evidence: Evidence) -> Check:
     if evidence.minima is None:
         return verdict(
             "minima",
-            f"the table has no IsoFLOP profiles ({len(evidence.every)} values of C, few of them with three sizes)",
+            f"the table has no IsoFLOP profiles (most of its points stand at one of {len(evidence.every)} values of C "
+            "with fewer than three sizes)",
             ", so nothing but the surface's own form stands behind the exponents. Train several sizes at each of "
             "three budgets or more",
         )
@@ -84,7 +85,7 @@ def _surface(evidence: Evidence) -> Check:
         f"residuals of {percent(surface.noise)}"
     )
     if not surface.trusted:
-        return verdict("surface", found, f", but is {surface.status.replace('_', ' ')}: {surface.reason}")
+        return verdict("surface", found, f", but is not sound ({surface.status.replace('_', ' ')}): {surface.reason}")
     failed = surface.intervals.failed if surface.intervals is not None else 0.0
     if failed > _FAILED:
         return verdict(
@@ -109,8 +110,8 @@ def _lack_of_fit(evidence: Evidence) -> Check:
     return verdict(
         "lack_of_fit",
         f"{found}, {percent(adequacy.smooth)} of it with a form of its own ({chance})",
-        ": the loss is not E + A/N^α + B/D^β, or runs of some size are trained otherwise. Trust the minima, and no "
-        "interval of the surface",
+        ": the loss is not E + A/N^α + B/D^β, or runs of some size are trained otherwise. Trust "
+        f"{'the minima, and ' if evidence.minima is not None else ''}no interval of the surface",
     )
 
 
@@ -123,7 +124,7 @@ def _headline(evidence: Evidence) -> Check:
     ]
     found = f"a by each method: {', '.join(told)}"
     if not evidence.held_back:
-        why = "it fits, and the minima agree" if evidence.minima is not None else "there is no other method here"
+        why = "it fits, and the minima agree" if evidence.minima is not None else "the table has no IsoFLOP profiles"
         return verdict("headline", f"{found}; the surface leads, because {why}")
     reason = evidence.held_back if isinstance(surface, Parametric) else "there is none"
     return verdict("headline", f"{found}; the minima lead, not the surface: {reason}")
@@ -164,9 +165,13 @@ def _bootstrap(evidence: Evidence) -> Check:
     draws = surface.intervals if isinstance(surface, Parametric) else None
     found = "no surface was resampled" if draws is None else f"{draws.draws} resamples of the surface, {draws.scheme}"
     if cells.averaged:
+        points = evidence.points
+        told = (("loss_sigma", points.sigma), ("unique_tokens", points.unique_tokens))
+        aside = " and ".join(name for name, values in told if values is not None)
         return verdict(
             "bootstrap",
-            f"{count(len(evidence.points.row))} points were averaged into {len(cells.params)} cells by budget and "
-            f"size for the surface, and the bootstrap reduced: {found}",
+            f"{count(len(points.row))} points were averaged into {len(cells.params)} cells by budget and size for the "
+            f"surface, and the bootstrap reduced: {found}",
+            f". The surface knows nothing of {aside} then: fit fewer points" if aside else "",
         )
     return verdict("bootstrap", found)

@@ -11,6 +11,7 @@ import pandas as pd
 from isoflop.errors import NoAnswerError
 from isoflop.fitting import fit
 from isoflop.fitting.law import Law
+from isoflop.fitting.words import bound
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Laws(Mapping[str, Law]):
         for name, law in self.laws.items():
             a, b = law.exponents.a, law.exponents.b
             lines.append(
-                f"{name:<{width}}  {a.value:6.3f} [{a.low:.3f}, {a.high:.3f}]    {b.value:6.3f} "
-                f"[{b.low:.3f}, {b.high:.3f}]    {law.method}"
+                f"{name:<{width}}  {a.value:6.3f} [{bound(a.low)}, {bound(a.high)}]    {b.value:6.3f} "
+                f"[{bound(b.low)}, {bound(b.high)}]    {law.method}"
             )
             refused = [f"{minimum.budget:.3g} ({minimum.status})" for minimum in law.minima if minimum.cure]
             if refused and law.interior:

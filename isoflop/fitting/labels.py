@@ -20,6 +20,8 @@ DIVERGED, _OUTLYING = 0.1, 6.0
 _SAME_SIZE = 1e-6
 #: Sizes between which one can be an outlier.
 _FEWEST = 3
+#: States of runs that ended as they should: ours, W&B's, and what tables write by hand.
+_DONE = ("done", "finished", "completed")
 
 
 def label_rows(table: pd.DataFrame, columns: Mapping[str, Floats]) -> list[str | None]:
@@ -72,10 +74,8 @@ def _of_state(table: pd.DataFrame) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     if "state" in table:
         state = table["state"]
-        found += [
-            (place, f"the run is {state.iloc[place]}")
-            for place in places(np.asarray(state.notna() & (state != "done")))
-        ]
+        ended = state.astype(str).str.strip().str.casefold().isin(_DONE)
+        found += [(place, f"the run is {state.iloc[place]}") for place in places(np.asarray(state.notna() & ~ended))]
     if "in_grid" in table:
         left = [pd.notna(value) and not value for value in table["in_grid"]]
         found += [(place, "not in the grid") for place in places(np.array(left))]

@@ -12,6 +12,8 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting.accounting import ConventionExponents
 from isoflop.fitting.bands import Bands
@@ -25,6 +27,7 @@ from isoflop.fitting.methods import Methods, Parametric
 from isoflop.fitting.minima import Method, Minimum, Status
 from isoflop.fitting.points import Excluded
 from isoflop.fitting.powerlaw import PowerLaw
+from isoflop.fitting.repetition import effective_tokens
 from isoflop.fitting.rollforward import RollForward
 from isoflop.fitting.text import law_lines
 from isoflop.flops import ParamsConvention
@@ -187,6 +190,11 @@ class Law:
         return tuple(minimum for minimum in self.minima if minimum.status is Status.INTERIOR)
 
     @property
+    def has_profiles(self) -> bool:
+        """Whether the power laws are lines through minima; else they are the surface's, for want of profiles."""
+        return bool(self.power_laws.params.residuals)
+
+    @property
     def budgets(self) -> tuple[float, float]:
         """The smallest and the largest C that the law rests on, in FLOPs."""
         return self.flops_range
@@ -217,7 +225,7 @@ class Law:
             reach = Reach.BELOW
         else:
             reach = Reach.EXTRAPOLATED if decades <= CALIBRATED_DECADES * (1 + 1e-3) else Reach.UNCALIBRATED
-        loss_from: Literal["loss_curve", "parametric", "forecast"] = "loss_curve" if self.interior else "parametric"
+        loss_from: Literal["loss_curve", "parametric", "forecast"] = "loss_curve" if self.has_profiles else "parametric"
         loss = _holding(self.loss_curve.at(flops), self.bands.at(flops, self.bands.loss))
         if self.forecast is not None and reach in (Reach.EXTRAPOLATED, Reach.UNCALIBRATED):
             loss_from = "forecast"
@@ -251,10 +259,14 @@ class Law:
         offset = math.log(params / self.optimal_params(flops))
         return math.exp(self.interior[-1].bend * offset**2)
 
-    def predict(self, params: float, tokens: float, level: float = 0.9) -> Prediction:
+    def predict(
+        self, params: float, tokens: float, level: float = 0.9, *, unique_tokens: float | None = None
+    ) -> Prediction:
         """The loss of a run of `params` parameters on `tokens` tokens, with the interval that holds it at `level`.
 
-        It comes from the law's own forecaster (`isoflop.fitting.forecasts`), not from `parametric`.
+        It comes from the law's own forecaster (`isoflop.fitting.forecasts`), not from `parametric`. `unique_tokens` is
+        how many of the tokens are distinct (None: all): a law of repeated data takes the others for what they are
+        worth.
 
         Raises
         ------
@@ -263,12 +275,19 @@ class Law:
         NoAnswerError
             If the points were too few for a forecast.
         """
-        if not all(math.isfinite(each) and each > 0 for each in (params, tokens)):
-            raise InputError(f"params and tokens must be positive and finite, but got {params} and {tokens}")
+        distinct = tokens if unique_tokens is None else unique_tokens
+        if not all(math.isfinite(each) and each > 0 for each in (params, tokens, distinct)):
+            raise InputError(
+                f"params, tokens and unique_tokens must be positive and finite, but got {params}, {tokens} and "
+                f"{unique_tokens}"
+            )
         if self.forecast is None:
             reason = next((check.message for check in self.checks if check.name == "forecast"), "")
             raise NoAnswerError(f"this law has no forecast of single runs. {reason}")
-        return self.forecast.predict(params, tokens, self.cost_model.flops(params, tokens), level)
+        worth = tokens
+        if self.parametric is not None and self.parametric.repetition is not None:
+            worth = float(effective_tokens(np.array(tokens), np.array(distinct), self.parametric.repetition))
+        return self.forecast.predict(params, worth, self.cost_model.flops(params, tokens), level)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values at full precision, for `json.dumps`; unbounded ends of intervals are None."""

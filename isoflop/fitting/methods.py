@@ -160,7 +160,7 @@ def _scheme(cells: Cells) -> tuple[Scheme, Any]:
 def why_not_leading(surface: Parametric, a: Estimate, b: Estimate) -> str:
     """Why the minima, with exponents `a` and `b`, stay the headline; empty where the surface leads."""
     if not surface.trusted:
-        return f"it is {surface.status.replace('_', ' ')}"
+        return f"its fit is not sound ({surface.status.replace('_', ' ')})"
     if surface.adequacy is not None and surface.adequacy.p_value < SIGNIFICANT:
         return "it does not fit: its residuals hold a form of their own"
     for name, found, minima in (("a", surface.a, a), ("b", surface.b, b)):

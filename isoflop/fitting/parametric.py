@@ -120,11 +120,12 @@ def _judge(found: Search) -> tuple[SurfaceStatus, str]:
     free = set(found.freedom.free.tolist())
     condition = float(minima.condition[0])
     if {ALPHA, BETA} <= free and _follows(problem):
-        return (
-            SurfaceStatus.NOT_IDENTIFIABLE,
-            "ln D follows ln N (a fixed number of tokens per parameter), so the two terms cannot be told apart: add "
-            "runs with other tokens per parameter, or tie the exponents",
-        )
+        if float(problem.x @ problem.z) < 0:
+            how, cure = "falls straight with ln N (one budget)", "add budgets"
+        else:
+            how = "follows ln N (a fixed number of tokens per parameter)"
+            cure = "add runs with other tokens per parameter, or tie the exponents"
+        return SurfaceStatus.NOT_IDENTIFIABLE, f"ln D {how}, so the two terms cannot be told apart: {cure}"
     if not minima.converged[0]:
         return (
             SurfaceStatus.UNCONVERGED,

@@ -102,6 +102,8 @@ def search(
     sigma = None if sigma is None else sigma[order]
     problem = pose(params, tokens, loss, sigma, positive if residual == "auto" else residual == "log")
     freedom = constrain(problem, pins or {}, ties)
+    if pins and pins.get("E", -math.inf) >= loss.max():
+        raise InputError(f"the pinned E must lie below the losses, at most {loss.max():g}, but got {pins['E']:g}")
     _require_enough(problem, freedom, loss)
     asked = _Asked(
         problem,

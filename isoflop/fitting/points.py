@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
-from isoflop.fitting.columns import REQUIRED, Floats, numbers, require_columns, texts
+from isoflop.fitting.columns import REQUIRED, Floats, numbers, places, require_columns, texts
 from isoflop.fitting.conventions import conventions_of, params_by
 from isoflop.fitting.labels import label_diverged, label_rows
 from isoflop.flops import ParamsConvention
@@ -48,9 +48,9 @@ class Points:
     flops, params, tokens, loss
         As given, N by `params_convention`.
     sigma
-        The sd of each run's ln loss (`loss_sigma`), where the table tells it for every point.
+        The sd of each run's ln loss, if the table has `loss_sigma`; NaN where its cell is empty.
     unique_tokens
-        Distinct tokens that each run saw, where the table tells it for every point.
+        Distinct tokens that each run saw, if the table has them; all its tokens where the cell is empty.
     cluster
         A number for each trunk (or run) whose points share their noise, where any do.
     excluded
@@ -80,7 +80,8 @@ class Points:
     @property
     def digest(self) -> str:
         """SHA-256 of the used numbers, whatever the order of the rows: equal for equal points."""
-        table = np.stack([self.budget, self.flops, self.params, self.tokens, self.loss]).astype("<f8")
+        columns = (self.budget, self.flops, self.params, self.tokens, self.loss, self.sigma, self.unique_tokens)
+        table = np.stack([each for each in columns if each is not None]).astype("<f8")
         return hashlib.sha256(table.tobytes()).hexdigest()
 
     def only(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Points:
@@ -110,7 +111,8 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
     Raises
     ------
     InputError
-        If a column is missing (the nearest one is named), holds text, or the table has no rows.
+        If a column is missing (the nearest one is named), holds text, or the table has no rows; or if a used row's
+        `loss_sigma` or `unique_tokens` is not positive.
     """
     conventions = conventions_of(table, params_convention)
     told = [name for name in REQUIRED if name != "params" or not conventions]
@@ -132,12 +134,15 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
     keys = (row, *(used[name] for name in ("flops", "loss", "tokens", "params")), budget)
     order = np.flatnonzero(keep)[np.lexsort([key[keep] for key in keys])]
     runs = texts(table, "run")
+    unique_tokens = _optional(table, "unique_tokens", row[order])
+    if unique_tokens is not None:
+        unique_tokens = np.where(np.isnan(unique_tokens), used["tokens"][order], unique_tokens)
     return Points(
         row=row[order],
         budget=budget[order],
         **{name: values[order] for name, values in used.items()},
         sigma=_optional(table, "loss_sigma", row[order]),
-        unique_tokens=_optional(table, "unique_tokens", row[order]),
+        unique_tokens=unique_tokens,
         cluster=_clusters(table, row[order]),
         excluded=tuple(
             Excluded(place, reason, None if runs is None else runs[place])
@@ -150,11 +155,17 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
 
 
 def _optional(table: pd.DataFrame, name: str, row: NDArray[np.int64]) -> Floats | None:
-    """The column `name`, if it holds a positive number for every used row."""
+    """The column `name` of the used rows, NaN where a cell is empty; None where all are."""
     if name not in table:
         return None
     values = numbers(table, name)[row]
-    return values if np.all(np.isfinite(values) & (values > 0)) else None
+    wrong = places(~((np.isfinite(values) & (values > 0)) | np.isnan(values)))
+    if wrong:
+        raise InputError(
+            f"{name} must be positive and finite, or empty where it is not known, but row {row[wrong[0]]} (counted "
+            f"from 0) holds {values[wrong[0]]:g}"
+        )
+    return None if np.isnan(values).all() else values
 
 
 def _clusters(table: pd.DataFrame, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -172,9 +183,16 @@ def _clusters(table: pd.DataFrame, row: NDArray[np.int64]) -> NDArray[np.int64] 
 
 
 def _budgets(table: pd.DataFrame, flops: Floats, row: NDArray[np.int64]) -> Floats:
-    """Each point's budget: the table's where it has one, else the median C of the cluster that the point is in."""
+    """Each point's budget: the table's where it has one, or that of a point which costs the same, or a median C."""
     budget = numbers(table, "budget")[row] if "budget" in table else np.full(len(row), np.nan)
     unnamed = ~(np.isfinite(budget) & (budget > 0))
+    if unnamed.any() and not unnamed.all():
+        named = np.flatnonzero(~unnamed)[np.argsort(flops[~unnamed], kind="stable")]
+        middles = np.sqrt(flops[named][1:] * flops[named][:-1])
+        nearest = named[np.searchsorted(middles, flops)]
+        same = unnamed & (np.abs(np.log(flops / flops[nearest])) <= np.log1p(BUDGET_TOLERANCE))
+        budget[same] = budget[nearest[same]]
+        unnamed &= ~same
     order = np.flatnonzero(unnamed)[np.argsort(flops[unnamed], kind="stable")]
     ordered = flops[order]
     start = 0

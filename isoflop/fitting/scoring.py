@@ -125,15 +125,17 @@ def check(law: Law, points: pd.DataFrame, level: float = 0.9) -> Scorecard:
         raise NoAnswerError(f"no run can be scored: all {len(points)} are excluded ({'; '.join(reasons[:3])})")
     names = texts(points, "run")
     runs = []
-    for row, flops, params, tokens, loss in zip(
+    distinct = judged.tokens if judged.unique_tokens is None else judged.unique_tokens
+    for row, flops, params, tokens, unique_tokens, loss in zip(
         judged.row.tolist(),
         judged.flops.tolist(),
         judged.params.tolist(),
         judged.tokens.tolist(),
+        distinct.tolist(),
         judged.loss.tolist(),
         strict=True,
     ):
-        told = law.predict(params, tokens, level)
+        told = law.predict(params, tokens, level, unique_tokens=unique_tokens)
         runs.append(
             Scored(
                 row=row,

@@ -171,6 +171,10 @@ def constrain(problem: Problem, pins: Mapping[str, float], ties: Collection[str]
             raise InputError(
                 f"the pinned {name} must be {'at least 0' if name == 'E' else 'positive'}, but got {value}"
             )
+        if name in ("alpha", "beta") and not _LEAST_EXPONENT <= value <= _MOST_EXPONENT:
+            raise InputError(
+                f"the pinned {name} must lie between {_LEAST_EXPONENT:g} and {_MOST_EXPONENT:g}, but got {value:g}"
+            )
     for tie in ties:
         if tie not in TIES:
             raise InputError(f"a tie must be one of {', '.join(TIES)}, but got {tie!r}")

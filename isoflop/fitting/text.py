@@ -30,9 +30,11 @@ def law_lines(law: Law) -> list[str]:
         "",
         f"{'C':>9}  {'N*':>7}  {'95 %':<17}  {'D*':>7}  {'95 %':<17}  {'loss':>7}  {'N within 1 %':<17}",
     ]
-    listed = law.minima if law.interior else law.minima[:0]
-    if not law.interior:
-        lines[-1] = f"no IsoFLOP profiles: {len(law.minima)} budgets hold fewer than three sizes each"
+    listed = law.minima if law.has_profiles else law.interior
+    if not law.has_profiles:
+        lines.insert(-1, "no IsoFLOP profiles: most points stand at a C of fewer than three sizes")
+    if not listed:
+        lines.pop()
     for minimum in listed:
         if minimum.status is Status.INTERIOR:
             lines.append(

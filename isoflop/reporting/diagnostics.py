@@ -66,20 +66,26 @@ def hold_out_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:
     if not rolled.steps and len(rolled.drift) < 2:
         return None
     figure = Figure(figsize=(10.4, 4.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    color = ramp(theme, 5)[2]
-    left.axhline(0, color=theme.faint, linewidth=1)
-    for step in rolled.steps:
+    parts = [part for part, shown in ((_draw_forecasts, rolled.steps), (_draw_drift, len(rolled.drift) > 1)) if shown]
+    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+        part(axes, law, theme)
+    return figure
+
+
+def _draw_forecasts(axes: Axes, law: Law, theme: Theme) -> None:
+    """How far off the forecasts above each cut were, with their intervals and how many of these held."""
+    axes.axhline(0, color=theme.faint, linewidth=1)
+    for step in law.hold_out.steps:
         wrong = step.held < step.forecasts
-        left.errorbar(
+        axes.errorbar(
             [step.cut],
             [step.bias],
             yerr=[step.half_width],
             fmt="X" if wrong else "o",
-            color=WARNING if wrong else color,
+            color=WARNING if wrong else ramp(theme, 5)[2],
             capsize=3,
         )
-        left.annotate(
+        axes.annotate(
             f"{step.held}/{step.forecasts}",
             (step.cut, step.bias),
             xytext=(6, 4),
@@ -87,19 +93,23 @@ def hold_out_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:
             color=theme.ink,
             fontsize=8,
         )
-    left.set_xscale("log")
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
-    dress(left, theme, x="fitted to runs of at most C", y="forecast over loss", title="forecasts of the runs above")
-    if rolled.drift:
-        a = np.array([each.a for each in rolled.drift])
-        ends = np.array([[each.a - each.low, each.high - each.a] for each in rolled.drift]).T
-        # Three minima make intervals that would hide all others.
-        shown = np.minimum(ends, 4 * max(float(np.ptp(a)), 0.05))
-        right.errorbar([each.flops for each in rolled.drift], a, yerr=shown, fmt="D", color=color, capsize=3)
-        right.set_xscale("log")
-    right.axhline(law.exponents.a.value, color=theme.faint, linewidth=1)
-    dress(right, theme, x="budgets up to C", y="a", title="the exponent a as budgets came")
-    return figure
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    dress(axes, theme, x="fitted to runs of at most C", y="forecast over loss", title="forecasts of the runs above")
+
+
+def _draw_drift(axes: Axes, law: Law, theme: Theme) -> None:
+    """The exponent a as budgets came, with its intervals."""
+    drift = law.hold_out.drift
+    a = np.array([each.a for each in drift])
+    ends = np.array([[each.a - each.low, each.high - each.a] for each in drift]).T
+    # Three minima make intervals that would hide all others.
+    shown = np.minimum(ends, 4 * max(float(np.ptp(a)), 0.05))
+    axes.errorbar([each.flops for each in drift], a, yerr=shown, fmt="D", color=ramp(theme, 5)[2], capsize=3)
+    axes.axhline(law.exponents.a.value, color=theme.faint, linewidth=1)
+    axes.set_xscale("log")
+    dress(axes, theme, x="budgets up to C", y="a", title="the exponent a as budgets came")
 
 
 def influence_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:

@@ -187,7 +187,10 @@ def _draw_minima(axes: Axes, law: Law, name: str, theme: Theme) -> None:
     values = np.array([getattr(each, name) for each in found])
     errors = None
     if name != "loss":
-        ends = np.array([[getattr(each, f"{name}_low"), getattr(each, f"{name}_high")] for each in found])
+        ends = np.array(
+            [[getattr(each, f"{name}_low"), getattr(each, f"{name}_high")] for each in found], dtype=np.float64
+        )
+        # Minima without intervals (where the surface speaks for want of profiles) have none drawn.
         errors = np.abs(ends - values[:, None]).T
     axes.errorbar(
         flops,

@@ -144,9 +144,7 @@ def _law(law: Law) -> dict[str, Any]:
         "method": [
             _minimum_sentence(law, width),
             _headline_sentence(law),
-            "N*, D* ∝ C^· are least-squares lines through the logarithms of the minima. Of two 95 % intervals the "
-            "wider is shown: Student's t with n − 2 degrees of freedom, from the minima's scatter about the line, "
-            f"and a bootstrap of {options.bootstrap} resamples of the parabolas' residuals, from the runs' noise.",
+            _interval_sentence(law),
             "The loss along the optimum is a curve with a floor, L*(C) = E + K·C^−s; its interval is that of one run.",
             f"A run's loss has a noise of {percent(law.noise)} (sd).",
         ],
@@ -162,7 +160,7 @@ def _law(law: Law) -> dict[str, Any]:
 
 
 def _minimum_sentence(law: Law, width: str) -> str:
-    if not law.interior:
+    if not law.has_profiles:
         return "The table has no IsoFLOP profiles: the exponents are those of a surface fitted to all runs."
     if law.provenance.options.minimum == "akima":
         return (
@@ -172,6 +170,20 @@ def _minimum_sentence(law: Law, width: str) -> str:
     return (
         f"Each budget's loss has its minimum where a parabola through ln loss over {width} has its vertex, in ln N "
         "and, separately, in ln D. Minima are refused by name unless points on both sides show the loss rising."
+    )
+
+
+def _interval_sentence(law: Law) -> str:
+    draws = law.provenance.options.bootstrap
+    if law.method == "parametric":
+        return (
+            f"The exponents are the surface's; their 95 % intervals are those of a bootstrap of {draws} resamples of "
+            "the runs, widened by what a lack of fit that no test sees could do."
+        )
+    return (
+        "N*, D* ∝ C^· are least-squares lines through the logarithms of the minima. Of two 95 % intervals the "
+        "wider is shown: Student's t with n − 2 degrees of freedom, from the minima's scatter about the line, "
+        f"and a bootstrap of {draws} resamples of the parabolas' residuals, from the runs' noise."
     )
 
 

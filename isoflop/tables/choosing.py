@@ -74,7 +74,10 @@ def by_group(table: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     if column.isna().any():
         place = int(column.isna().to_numpy().argmax())
         raise InputError(f"every row must tell its group, but row {place} (counted from 0) has no {name!r}")
-    return {str(value): part.reset_index(drop=True) for value, part in table.groupby(column.to_numpy(), sort=False)}
+    return {
+        str(value): part.reset_index(drop=True)
+        for value, part in table.groupby(column.astype(str).to_numpy(), sort=False)
+    }
 
 
 def parse_pins(texts: Sequence[str]) -> dict[str, float]:

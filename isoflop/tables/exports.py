@@ -2,8 +2,10 @@
 
 *Wide*: a chart saved as CSV by W&B has a column ``Step`` and, for each run and metric, ``run - metric`` (with
 ``run - metric__MIN`` and ``__MAX`` beside it). *Long*: a run's history, a row per logged step, with a column that
-names the run (W&B's API, TensorBoard's scalars joined with the runs' settings). Either becomes rows of `run`, `step`
-and a column per metric; `isoflop.fitting.labels` then uses each run's last row and labels the others mid-schedule.
+names the run (W&B's API). *Tall*: TensorBoard's scalars, a row per run, step and ``tag`` with its ``value``. Each
+becomes rows of `run`, `step` and a column per metric; `isoflop.fitting.labels` then uses each run's last row and labels
+the others mid-schedule. W&B's table of runs has a row per run already; its ``Name`` and ``State`` become `run` and
+`state` too, so that runs which crashed are told from those that finished.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ def from_export(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame
     `columns` are ours to the file's: names that they use are left alone.
     """
     named = set(columns.values())
+    if {"Name", "State"} <= set(table.columns) - named:
+        told = {"run": table["Name"], "state": table["State"]}
+        table = table.assign(**{name: value for name, value in told.items() if name not in {*table, *columns}})
+    if {"run", "tag", "step", "value"} <= set(table.columns) - named:
+        return _from_tall(table, columns.get("loss"))
     step = next((name for name in _STEPS if name in table and name not in named), None)
     if step is None:
         return table
@@ -39,6 +46,19 @@ def from_export(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame
     if run is None or not table[run].duplicated().any():
         return table
     return _from_long(table.rename(columns={step: "step", run: "run"}), columns.get("loss"))
+
+
+def _from_tall(table: pd.DataFrame, loss: str | None) -> pd.DataFrame:
+    """A row for each run and step, a column for each tag."""
+    again = table.duplicated(["run", "step", "tag"])
+    if again.any():
+        row = int(again.to_numpy().argmax())
+        raise InputError(
+            f"an export must hold each tag of a run and step once, but row {row} (counted from 0) repeats "
+            f"{table['tag'].iloc[row]!r} of {table['run'].iloc[row]!r} at step {table['step'].iloc[row]}"
+        )
+    metrics = table.pivot_table(index=["run", "step"], columns="tag", values="value", aggfunc="first")
+    return _from_long(metrics.rename_axis(columns=None).reset_index(), loss)
 
 
 def _from_wide(table: pd.DataFrame, step: str, names: list[str], loss: str | None) -> pd.DataFrame:

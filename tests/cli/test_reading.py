@@ -72,6 +72,16 @@ def test_wrong_calls_exit_2(isoflop, table, tmp_path):
     assert code == 2
 
 
+def test_groups_that_would_share_a_folder_of_figures_are_refused(isoflop, table, tmp_path):
+    points = pd.read_csv(table)
+    pd.concat([points.assign(exp="a/b"), points.assign(exp="a:b")]).to_csv(table, index=False)
+    call = ("fit", table, "--columns", COLUMNS, "--group", "exp", "--bootstrap", "100")
+    code, _, err = isoflop(*call, "--figures", tmp_path / "figures")
+    assert code == 2
+    assert "must differ as names of folders, but got a/b, a:b" in err
+    assert not (tmp_path / "figures").exists()
+
+
 def test_a_table_without_minima_exits_1_and_names_each_budget(isoflop, tmp_path):
     rows = [(c, n, c / 6 / n, 5 - 0.1 * np.log(n)) for c in (1e18, 1e19, 1e20) for n in np.geomspace(1e7, 1e9, 6)]
     pd.DataFrame(rows, columns=["flops", "params", "tokens", "loss"]).to_csv(tmp_path / "edge.csv", index=False)

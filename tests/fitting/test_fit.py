@@ -16,6 +16,7 @@ from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting import fit
 from isoflop.fitting.minima import Status
 from isoflop.flops import Shape
+from isoflop.reporting.figures import optimum_figure
 
 SURFACE = (2.69, 1606.4, 3210.7, 0.34, 0.36)
 FAST = settings(
@@ -253,6 +254,19 @@ def test_a_table_without_profiles_has_the_surface_alone_and_says_so(study):
     assert optimum.params.value == pytest.approx(law.power_laws.params.at(1e20), rel=1e-9)
     assert optimum.loss.value == pytest.approx(law.parametric.optimum(1e20, law.cost_model)[2], rel=1e-9)
     assert law.excess(2 * optimum.params.value, 1e20) > 1.001
+
+
+def test_a_few_minima_in_a_table_without_profiles_do_not_make_the_law(study):
+    params, tokens = (each.reshape(-1) for each in np.meshgrid(np.geomspace(1e7, 2e9, 5), np.geomspace(2e8, 7e10, 9)))
+    crossed = pd.DataFrame({"flops": 6 * params * tokens, "params": params, "tokens": tokens})
+    crossed["loss"] = 2.69 + 1606.4 / params**0.34 + 3210.7 / tokens**0.36
+    law = fit(pd.concat([crossed, study(sizes=5, budgets=[1e18, 1e19])]), bootstrap=100)
+    assert not law.has_profiles
+    assert len(law.interior) == 2
+    assert law.optimum(1e18).loss_from == "parametric"
+    assert "the surface leads, because the table has no IsoFLOP profiles" in str(law)
+    assert "too_few" not in str(law)
+    assert optimum_figure(law).axes
 
 
 def test_fixed_tokens_per_parameter_are_not_identifiable():

@@ -220,6 +220,15 @@ def test_a_fixed_number_of_tokens_per_parameter_is_not_identifiable(noise, ratio
     assert not found.trusted
 
 
+def test_one_budget_is_not_identifiable_and_asks_for_another():
+    params = np.geomspace(1e8, 1e10, 20)
+    E, A, B, alpha, beta = CHINCHILLA
+    found = fit_surface(params, 1e20 / 6 / params, E + A / params**alpha + B / (1e20 / 6 / params) ** beta)
+    assert found.status is SurfaceStatus.NOT_IDENTIFIABLE
+    assert "one budget" in found.reason
+    assert found.reason.endswith("add budgets")
+
+
 def test_two_sizes_do_not_hold_an_exponent():
     params, tokens = np.repeat([1e8, 1e9], 15), np.tile(np.geomspace(1e9, 1e11, 15), 2)
     E, A, B, alpha, beta = CHINCHILLA
@@ -251,6 +260,11 @@ def test_what_cannot_be_fitted_is_refused():
         fit_surface(params, tokens[:5], loss)
     with pytest.raises(InputError, match="delta must be 'auto', None"):
         fit_surface(params, tokens, loss, delta=-1.0)
+    for pins in ({"beta": 1e9}, {"alpha": 1e-9}):
+        with pytest.raises(InputError, match=r"must lie between 0.001 and 10, but got 1e"):
+            fit_surface(params, tokens, loss, pins=pins)
+    with pytest.raises(InputError, match="the pinned E must lie below the losses"):
+        fit_surface(params, tokens, loss, pins={"E": float(loss.max())})
     with pytest.raises(InputError, match="at least one parameter must be free"):
         fit_surface(params, tokens, loss, pins=dict(zip(NAMES, CHINCHILLA, strict=True)))
 

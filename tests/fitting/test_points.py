@@ -57,6 +57,9 @@ def test_budgets_are_the_tables_own_or_clusters_of_flops_never_rounded():
     assert list(named.budgets) == [1e18, 3e18]
     partly = judge(table(flops=flops, params=[1.0, 2.0, 3.0, 4.0, 5.0], budget=[1e18] * 4 + [np.nan]))
     assert list(partly.budgets) == [1e18, 3e18]
+    # What costs the same as a named point is at its budget, from either side.
+    some = judge(table(flops=flops, params=[1.0, 2.0, 3.0, 4.0, 5.0], budget=[np.nan, 1e18, np.nan, np.nan, np.nan]))
+    assert list(some.budgets) == [1e18, 3e18]
 
 
 def test_missing_columns_are_named_with_the_nearest():
@@ -117,11 +120,22 @@ def test_a_run_far_above_both_neighbours_diverged():
     ]
 
 
-def test_noise_and_unique_tokens_count_only_where_every_point_has_them():
-    points = table(params=[1.0, 2.0], loss_sigma=[0.01, 0.02], unique_tokens=[1e6, np.nan])
+def test_empty_cells_of_noise_are_unknown_and_of_unique_tokens_mean_all():
+    points = table(params=[1.0, 2.0], tokens=[1e6, 4e6], loss_sigma=[0.01, np.nan], unique_tokens=[5e5, None])
     judged = judge(points)
-    np.testing.assert_array_equal(judged.sigma, [0.01, 0.02])
-    assert judged.unique_tokens is None
+    np.testing.assert_array_equal(judged.sigma, [0.01, np.nan])
+    np.testing.assert_array_equal(judged.unique_tokens, [5e5, 4e6])
+    assert judge(points.assign(unique_tokens=[4e5, None])).digest != judged.digest
+    empty = judge(points.assign(loss_sigma=np.nan, unique_tokens=""))
+    assert (empty.sigma, empty.unique_tokens) == (None, None)
+    with pytest.raises(InputError, match=r"loss_sigma must be positive and finite.*row 1 \(counted from 0\) holds 0"):
+        judge(points.assign(loss_sigma=[0.01, 0.0]))
+
+
+@pytest.mark.parametrize("state", ["done", "finished", "Completed "])
+def test_runs_that_other_tools_call_finished_are_done(state):
+    judged = judge(table(params=[1.0, 2.0], state=[state, "crashed"]))
+    assert [each.reason for each in judged.excluded] == ["the run is crashed"]
 
 
 def test_branches_of_a_trunk_are_one_cluster():

@@ -7,6 +7,7 @@ import pytest
 
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting import fit
+from isoflop.fitting.repetition import effective_tokens
 from isoflop.fitting.scoring import check
 
 BUDGETS = np.geomspace(1e18, 1e20, 5)
@@ -41,6 +42,25 @@ def test_runs_of_another_recipe_are_not_held_and_it_is_said(law, study):
     assert card.total.coverage == 0
     assert card.total.bias == pytest.approx(-np.log(1.2), abs=0.01)
     assert "! too few" in str(card)
+
+
+def test_repeated_data_are_scored_for_what_they_are_worth(study):
+    points = study(noise=0.001, sizes=9)
+    epochs = np.tile([1.0, 4.0, 16.0], 15)
+    points["unique_tokens"] = points["tokens"] / epochs
+    worth = effective_tokens(points["tokens"].to_numpy(), points["unique_tokens"].to_numpy(), 10.0)
+    points["loss"] += 3210.7 / worth**0.36 - 3210.7 / points["tokens"] ** 0.36
+    points["params_non_embedding"] = points["params"] / 2
+    law = fit(points, bootstrap=100)
+    assert law.parametric.repetition == pytest.approx(10, rel=0.2)
+    total, half = law.conventions
+    assert half.parametric_a == pytest.approx(total.parametric_a, rel=1e-4)
+    card = check(law, points)
+    assert card.total.error < 0.01
+    # Taken for fresh, the repeated tokens promise too much.
+    assert check(law, points.drop(columns="unique_tokens")).total.bias < -0.01
+    with pytest.raises(InputError, match="unique_tokens must be positive"):
+        law.predict(1e9, 1e10, unique_tokens=0.0)
 
 
 def test_every_row_is_scored_or_excluded(law, study):

@@ -28,6 +28,7 @@ def test_what_a_law_does_not_have_is_not_drawn(points, law):
     assert influence_figure(replace(law, influence=())) is None
     nothing = replace(law.hold_out, steps=(), drift=())
     assert hold_out_figure(replace(law, hold_out=nothing)) is None
+    assert len(hold_out_figure(replace(law, hold_out=replace(law.hold_out, steps=()))).axes) == 1
 
 
 def test_influence_names_each_run_and_where_a_would_be(law):

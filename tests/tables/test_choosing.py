@@ -65,6 +65,8 @@ def test_a_table_for_each_group_in_the_order_of_the_file():
     groups = by_group(TABLE, "exp")
     assert {name: list(part["size"]) for name, part in groups.items()} == {"a=1": [1.0, 2.0], "b": [2.0]}
     assert list(by_group(TABLE, "size")) == ["1.0", "2.0"]
+    alike = by_group(TABLE.assign(exp=[1, "1", 2]), "exp")
+    assert {name: len(part) for name, part in alike.items()} == {"1": 2, "2": 1}
     with pytest.raises(InputError, match=r"row 1 \(counted from 0\) has no 'exp'"):
         by_group(TABLE.assign(exp=["a", None, "a"]), "exp")
     with pytest.raises(InputError, match="lacks 'x'"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from isoflop.errors import InputError
 from isoflop.fitting.points import judge
 from isoflop.tables import read_points
 
@@ -58,6 +60,24 @@ def test_counters_are_carried_forward_and_losses_are_not(tmp_path):
     table = read_points(path, {"loss": "val/loss"})
     assert list(table["tokens"]) == [1e8] * 6
     assert np.isnan(table["loss"].iloc[5])
+
+
+def test_scalars_with_a_row_per_tag(tmp_path):
+    path = tmp_path / "scalars.csv"
+    named = LONG.rename(columns={"Name": "run", "_step": "step"})
+    named.melt(["run", "step"], var_name="tag").assign(wall_time=1.5).to_csv(path, index=False)
+    assert used(read_points(path, {"loss": "val/loss"}))[0] == {1e6: 3.2, 2e6: 3.4}
+    pd.read_csv(path).iloc[[0, 1, 0]].to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"each tag .* once, but row 2 \(counted from 0\) repeats 'params' of 'small'"):
+        read_points(path)
+
+
+def test_a_table_of_runs_tells_which_crashed(tmp_path):
+    path = tmp_path / "runs.csv"
+    LONG[LONG["_step"] == 200].drop(columns="_step").assign(State=["crashed", "finished"]).to_csv(path, index=False)
+    table = read_points(path, {"loss": "val/loss"}, where=["Name=small"])
+    assert used(table) == ({}, {0: "the run is crashed"})
+    assert used(read_points(path, {"loss": "val/loss"}))[0] == {2e6: 3.4}
 
 
 def test_a_points_table_with_a_step_is_no_export(tmp_path):
