@@ -6,7 +6,8 @@ INSTALLED := .venv/.installed
 .PHONY: demo test lint format install bench clean
 .DEFAULT_GOAL := demo
 
-demo: install  ## run a whole IsoFLOP study on speech tokens (minutes)
+demo: install  ## rehearse SODA's study on simulated losses (seconds), then run a whole one on speech tokens (minutes)
+	$(BIN)/isoflop rehearse grids/soda-64.yaml --surface soda --fail 0.1
 	$(BIN)/isoflop run grids/demo.yaml
 
 test: install lint  ## lint, types, every test

@@ -8,6 +8,7 @@
     ├── CorruptFileError         a file on disk is not what was written; names the file                exit code 1
     ├── MissingExtraError        an optional dependency is absent; says what to install                exit code 1
     └── RunError                 runs of a study could not be executed; names them                     exit code 1
+        └── Diverged             the loss of one run is no longer a number
 
 Usable-but-suspect results are no exceptions: they carry a status (see `isoflop.fitting`).
 """
@@ -44,3 +45,7 @@ class MissingExtraError(IsoflopError):
 
 class RunError(IsoflopError):
     """Runs of a study could not be executed; the message names them and their causes."""
+
+
+class Diverged(RunError):  # noqa: N818 - an outcome, in the words of the status
+    """The loss of a run is no longer a number; the message names the run and the steps."""

@@ -145,6 +145,8 @@ def _warnings(law: Law, optimum: Optimum) -> list[str]:
     span = math.log10(highest / lowest)
     times = count(10**optimum.decades)
     found = []
+    if law.provenance.simulated:
+        found.append("The law is a rehearsal's: its points are simulated, and no model was trained.")
     if optimum.reach is Reach.BELOW:
         found.append(
             f"{power(optimum.flops)} FLOPs are {times} times less than the law's smallest budget, {power(lowest)}: "

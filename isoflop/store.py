@@ -3,7 +3,7 @@
 ::
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
-            figures/    lock
+            figures/    lock    rehearsal.json
     runs/<id>/run.json  status.json  metrics.csv  checkpoints/  result.json  log/
 
 Every file is written beside its place and renamed into it, so a reader sees a whole file or none, and a process
@@ -32,6 +32,8 @@ from isoflop.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from isoflop.fitting.law import Law
 
 State = Literal["planned", "running", "done", "failed"]
 
@@ -129,6 +131,16 @@ class StudyDirectory:
     def corpus(self) -> Path:
         """The embedded corpus, if the study uses it."""
         return self.root / "corpus"
+
+    @property
+    def rehearsal_file(self) -> Path:
+        """What a rehearsal pretends; where it stands, nothing here was trained."""
+        return self.root / "rehearsal.json"
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether this is a rehearsal's directory."""
+        return self.rehearsal_file.exists()
 
     def corpus_of(self, study: Study) -> Path:
         """The token shards that the runs of `study` read: those that it names, or its own embedded ones."""
@@ -239,6 +251,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_law(path: Path) -> Law:
+    """Read the law at `path`; `CorruptFileError` names the file where it is none."""
+    from isoflop.fitting.law import Law
+
+    try:
+        return Law.from_json(read_json(path))
+    except InputError as error:
+        raise CorruptFileError(f"{path}: {error}") from error
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write `table` to `path` (Parquet) and a `.csv` beside it."""
     with replacing(path) as temporary:
@@ -253,8 +275,8 @@ def points(directory: str | Path) -> pd.DataFrame:
     A run that was interrupted is planned again: nothing is running where no launcher is alive.
 
     Columns: ``run, state, in_grid, budget, flops, params, params_embedding, params_head, params_body, tokens, loss``
-    (NaN while there is none), ``loss_*`` by token type, ``trunk, seed, d_model, n_layers, steps, learning_rate``.
-    Runs of the grid come first, in its order.
+    (NaN while there is none), ``loss_*`` by token type, ``trunk, seed, d_model, n_layers, steps, learning_rate``,
+    and ``simulated`` for those of a rehearsal. Runs of the grid come first, in its order.
 
     Raises
     ------
@@ -300,6 +322,7 @@ def _point(study: StudyDirectory, run_id: str, in_grid: bool, working: bool) -> 
         "n_layers": run.shape.n_layers if isinstance(run.shape, Shape) else 0,
         "steps": run.steps,
         "learning_rate": run.learning_rate,
+        **({"simulated": True} if study.rehearsed or result.get("simulated") else {}),
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isoflop import store
-from isoflop.errors import CorruptFileError, InputError, MissingExtraError, NoAnswerError, RunError
+from isoflop.errors import InputError, MissingExtraError, NoAnswerError, RunError
 from isoflop.flops import Shape
 from isoflop.launching.base import Event, LocalProfile
 from isoflop.launching.claims import hold
@@ -148,18 +148,12 @@ def prior_of(study: Study) -> Prior | None:
     CorruptFileError
         If the file is not a law.
     """
-    from isoflop.fitting.law import Law
-
     choice = study.grid.prior
     if choice is None or choice.law is None:
         return prior.chosen(choice)
     if not choice.law.is_file():
         raise InputError(f"grid.prior.law must be the law.json of a study, but {choice.law} does not exist")
-    try:
-        law = Law.from_json(store.read_json(choice.law))
-    except InputError as error:
-        raise CorruptFileError(f"{choice.law}: {error}") from error
-    return prior.chosen(choice, law)
+    return prior.chosen(choice, store.read_law(choice.law))
 
 
 def plan(study: Study, directory: str | Path | None = None) -> Plan:
@@ -250,25 +244,32 @@ def run(
     """
     from isoflop.launching.local import Local
 
+    place = StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
+    _refuse_rehearsal(place)
     _require("torch", "lightning")
     if study.data.abstract is not None:
-        raise InputError("data must be embedded or a corpus to be trained on, but got abstract (plan it instead)")
+        raise InputError("data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)")
     watcher = watcher or Watcher()
-    place = StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
     planned = plan(study, place.root)
     for planned_run in planned.runs:  # a wrong study is refused before anything is written
         trainable(planned_run)
-    _create(place)
+    create(place)
     with hold(place.lock_file, patience) as lock:
-        _write_plan(study, place, planned)
+        _refuse_rehearsal(place)
+        write_plan(study, place, planned)
         _make_corpus(study, place, watcher)
         # Now that the corpus is known, so is what the limits on its use leave of the grid.
         planned = plan(study, place.root)
-        _write_plan(study, place, planned)
+        write_plan(study, place, planned)
         unfinished = [run for run in planned.runs if place.run(run.id).result() is None]
         watcher.planned(planned, unfinished)
         Local((profile or LocalProfile()).processes, lock).launch(place, unfinished, watcher.event)
         return read(place.root)
+
+
+def _refuse_rehearsal(place: StudyDirectory) -> None:
+    if place.rehearsed:
+        raise InputError(f"a study must not be run in the directory of a rehearsal, but got {place.root}")
 
 
 def _require(*packages: str) -> None:
@@ -277,7 +278,8 @@ def _require(*packages: str) -> None:
             raise MissingExtraError(package, "train")
 
 
-def _create(place: StudyDirectory) -> None:
+def create(place: StudyDirectory) -> None:
+    """Make the study directory; `InputError` if it cannot be written."""
     try:
         place.root.mkdir(parents=True, exist_ok=True)
         with store.replacing(place.root / ".writable"):
@@ -303,7 +305,8 @@ def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher) -> None:
         )
 
 
-def _write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
+def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
+    """Write what is to be run: the study, its runs, and the table of the plan last."""
     store.write_text(place.study_file, study.to_yaml())
     for run in planned.runs:
         store.write_json(place.run(run.id).run_file, run.to_dict())
@@ -361,7 +364,9 @@ def _ladder(study: Study, place: StudyDirectory) -> list[Shape]:
 
 
 def _notes(points: pd.DataFrame) -> list[str]:
-    """What a reader of the report should know about how its points came to be."""
+    """What a reader of the report should know about how its points came to be; of a rehearsal's the report says it."""
+    if "simulated" in points:
+        return []
     notes = []
     if points["params"].max() < _SMALL_MODELS:
         notes.append(

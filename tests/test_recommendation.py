@@ -127,3 +127,9 @@ def test_json_has_the_frozen_names_and_text_the_numbers(law):
 def test_a_budget_must_be_a_number_above_zero(law, flops):
     with pytest.raises(InputError, match="flops must be positive and finite"):
         recommend(law, flops=flops)
+
+
+def test_a_rehearsals_law_warns_that_it_is_simulated(law):
+    pretended = replace(law, provenance=replace(law.provenance, simulated=True))
+    assert "points are simulated" in recommend(pretended, flops=1e19).warnings[0]
+    assert not any("simulated" in warning for warning in recommend(law, flops=1e19).warnings)

@@ -173,3 +173,22 @@ def verdict(directory):
     except (CorruptFileError, InputError) as error:
         return str(error)
     return "read"
+
+
+def test_points_of_a_rehearsal_are_labelled_and_so_are_its_results_elsewhere(planned):
+    directory, made = planned
+    assert "simulated" not in store.points(directory.root)
+    store.write_json(directory.rehearsal_file, {})
+    assert directory.rehearsed
+    assert store.points(directory.root)["simulated"].all()
+    directory.rehearsal_file.unlink()
+    first = made.runs[0].id
+    store.write_json(directory.run(first).result_file, {"run": first, "loss": 3.5, "simulated": True})
+    assert list(store.points(directory.root)["simulated"] == True) == [True] + [False] * 5  # noqa: E712
+
+
+def test_a_law_is_read_back_and_what_is_none_is_named(tmp_path):
+    path = tmp_path / "law.json"
+    store.write_json(path, {"schema": 2})
+    with pytest.raises(CorruptFileError, match=r"law\.json: a law's .* must be valid"):
+        store.read_law(path)

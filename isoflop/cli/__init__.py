@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from isoflop import __version__
-from isoflop.cli import corpus, planning, reading, running
+from isoflop.cli import corpus, planning, reading, rehearsing, running
 from isoflop.errors import IsoflopError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _options(
 
 
 planning.register(app)
+rehearsing.register(app)
 running.register(app)
 reading.register(app)
 app.add_typer(corpus.app, name="corpus")

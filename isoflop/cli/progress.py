@@ -60,8 +60,9 @@ class Display:
     def _planned(self, plan: Plan, unfinished: list[Run]) -> None:
         self._seconds = {run.id: estimated_seconds(run) for run in unfinished}
         self._steps = {run.id: run.steps for run in unfinished}
+        self._fraction, self._finished = {}, 0
         self._started = time.monotonic()
-        self._say(f"{len(plan.runs)} runs, {len(plan.runs) - len(unfinished)} already done")
+        self._say(f"{len(unfinished)} of {len(plan.runs)} runs to do")
 
     def _event(self, event: Event) -> None:
         if event.kind == "progress":

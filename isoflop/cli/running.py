@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isoflop.workflow import Outcome
 
 #: What shells expect of a command that Ctrl-C ended.
-_STOPPED = 130
+STOPPED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def run(
             outcome = workflow.run(loaded, place.root, profile, display.watcher)
     except KeyboardInterrupt:
         say("stopped; call it again to carry on")
-        raise typer.Exit(_STOPPED) from None
+        raise typer.Exit(STOPPED) from None
     for run_id, cause in workflow.failures(place).items():
         say(f"failed: {run_id}: {cause}")
     if as_json:
@@ -79,9 +79,18 @@ def status(study: StudyArgument, directory: DirOption = None, as_json: JsonOptio
     rows = workflow.status(place.root)
     states = dict(Counter(row["state"] for row in rows))
     if as_json:
-        print_json({"study": loaded.name, "directory": place.root, "states": states, "runs": rows})
+        print_json(
+            {
+                "study": loaded.name,
+                "simulated": place.rehearsed,
+                "directory": place.root,
+                "states": states,
+                "runs": rows,
+            }
+        )
         return
-    table = Table(title=f"{loaded.name}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
+    name = f"{loaded.name} (simulated)" if place.rehearsed else loaded.name
+    table = Table(title=f"{name}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     for name in ("run", "state", "budget", "N total", "D tokens", "step", "loss", "cause"):
         table.add_column(name, justify="left" if name in {"run", "state", "cause"} else "right")
     for row in rows:

@@ -96,7 +96,8 @@ def fit(
     Raises
     ------
     InputError
-        If a column is missing or holds text, the table is empty, or an option is out of range.
+        If a column is missing or holds text, the table is empty or mixes simulated points with real ones, or an option
+        is out of range.
     NoAnswerError
         If fewer than three budgets have an interior minimum, naming each budget and why (unless the table has no
         profiles at all and its surface is sound); or if nothing is left over from which to tell an interval (three

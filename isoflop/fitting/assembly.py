@@ -26,7 +26,7 @@ from isoflop.fitting.law import SCHEMA, Law, Options, PointsUsed, Provenance
 from isoflop.fitting.methods import SurfaceOptions, fit_parametric
 from isoflop.fitting.minima import find_minimum, profiles
 from isoflop.fitting.parabola import FEWEST
-from isoflop.fitting.points import Points
+from isoflop.fitting.points import Points, simulated
 from isoflop.fitting.rollforward import check_hold_out, roll_forward
 
 
@@ -115,6 +115,7 @@ def _law(seen: Seen, headline: Headline) -> Law:
             params_convention=points.params_convention,
             flops_convention="6nd" if seen.cost.form == "6nd" else "counted",
             options=options,
+            simulated=simulated(seen.table),
         ),
     )
 

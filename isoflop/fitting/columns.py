@@ -15,6 +15,8 @@ REQUIRED = ("flops", "params", "tokens", "loss")
 
 #: What tables write into a cell that holds no number.
 _EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
+#: What tables write into a cell that says yes.
+_YES = ("true", "1", "1.0", "yes")
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +65,12 @@ def texts(table: pd.DataFrame, name: str) -> NDArray[np.object_] | None:
         return None
     column = table[name]
     return column.astype(str).where(column.notna(), None).to_numpy(dtype=object)
+
+
+def flags(table: pd.DataFrame, name: str) -> NDArray[np.bool_]:
+    """Which cells of the column `name` say yes."""
+    said: NDArray[np.bool_] = table[name].astype(str).str.strip().str.casefold().isin(_YES).to_numpy(dtype=bool)
+    return said
 
 
 def places(mask: NDArray[np.bool_]) -> list[int]:

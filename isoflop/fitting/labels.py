@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from isoflop.fitting.columns import Floats, numbers, places
+from isoflop.fitting.columns import Floats, flags, numbers, places
 
 #: A run whose ln loss lies above both neighbouring sizes' of its budget by more than this diverged: profiles have one
 #: valley. It must also stand out from the scatter of the whole table, by this many robust standard deviations.
@@ -80,8 +80,7 @@ def _of_state(table: pd.DataFrame) -> list[tuple[int, str]]:
         left = [pd.notna(value) and not value for value in table["in_grid"]]
         found += [(place, "not in the grid") for place in places(np.array(left))]
     if "diverged" in table:
-        said = table["diverged"].astype(str).str.strip().str.casefold().isin(("true", "1", "1.0", "yes"))
-        found += [(place, "diverged, as the table says") for place in places(said.to_numpy())]
+        found += [(place, "diverged, as the table says") for place in places(flags(table, "diverged"))]
     return found
 
 

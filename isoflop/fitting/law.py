@@ -92,13 +92,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a law comes from: the version that fitted it, the used points, the options, what N and C mean."""
+    """Where a law comes from: the version that fitted it, the used points, the options, what N and C mean.
+
+    `simulated` points are a rehearsal's: no model was trained for them.
+    """
 
     isoflop: str
     points_digest: str
     params_convention: ParamsConvention
     flops_convention: Literal["6nd", "counted"]
     options: Options
+    simulated: bool = False
 
 
 @dataclass(frozen=True)

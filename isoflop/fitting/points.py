@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
-from isoflop.fitting.columns import REQUIRED, Floats, numbers, places, require_columns, texts
+from isoflop.fitting.columns import REQUIRED, Floats, flags, numbers, places, require_columns, texts
 from isoflop.fitting.conventions import conventions_of, params_by
 from isoflop.fitting.labels import label_diverged, label_rows
 from isoflop.flops import ParamsConvention
@@ -152,6 +152,24 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
         params_convention=params_convention,
         conventions=conventions,
     )
+
+
+def simulated(table: pd.DataFrame) -> bool:
+    """Whether the points come from a rehearsal: no model was trained.
+
+    Raises
+    ------
+    InputError
+        If some do and others do not: what is told of both together is true of neither.
+    """
+    if "simulated" not in table or not len(table):
+        return False
+    flagged = int(flags(table, "simulated").sum())
+    if flagged not in (0, len(table)):
+        raise InputError(
+            f"the points of a table must be all simulated or all real, but got {flagged} simulated ones of {len(table)}"
+        )
+    return flagged > 0
 
 
 def _optional(table: pd.DataFrame, name: str, row: NDArray[np.int64]) -> Floats | None:

@@ -16,8 +16,9 @@ def law_lines(law: Law) -> list[str]:
     """The lines of `str(law)`: exponents, methods, minima, checks."""
     lowest, highest = law.budgets
     used, excluded = law.points.used, len(law.points.excluded)
+    kind = "SIMULATED points" if law.provenance.simulated else "points"
     lines = [
-        f"law from {used} points ({excluded} excluded), {len(law.interior)} of {len(law.minima)} budgets with a "
+        f"law from {used} {kind} ({excluded} excluded), {len(law.interior)} of {len(law.minima)} budgets with a "
         f"minimum, {power(lowest)} to {power(highest)} FLOPs",
         f"N is {law.provenance.params_convention} parameters; C is {law.provenance.flops_convention}",
         "",

@@ -15,16 +15,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
 
 from isoflop.errors import IsoflopError
+from isoflop.launching.trainers import Trainer, trainer_of
 from isoflop.store import StudyDirectory
-
-if TYPE_CHECKING:
-    from isoflop.training.data import Source
 
 
 def main(study: str) -> None:
@@ -36,32 +34,26 @@ def main(study: str) -> None:
     assigned: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_receive, args=(assigned,), daemon=True).start()
 
-    # Both now, so that whatever is missing or broken is told before a run is taken.
-    from isoflop.training.data import open_source
-    from isoflop.training.run import run
-
     directory = StudyDirectory(Path(study))
     try:
-        source = open_source(directory.shards())
+        # Now, so that whatever is missing or broken is told before a run is taken.
+        train = trainer_of(directory)
     except IsoflopError as error:
         sys.exit(str(error))
     _say(events, "ready")
     while True:
-        _execute(run, directory, assigned.get(), source, events)
+        _execute(train, directory, assigned.get(), events)
 
 
-def _execute(
-    run: Callable[..., dict[str, Any]], study: StudyDirectory, run_id: str, source: Source, events: TextIO
-) -> None:
+def _execute(train: Trainer, study: StudyDirectory, run_id: str, events: TextIO) -> None:
     directory = study.run(run_id)
     with _output_to(directory.log / "output.txt"):
         try:
             planned = study.load_run(run_id)
             _say(events, "started", run=run_id)
-            result = run(
+            result = train(
                 planned,
                 study.root,
-                source=source,
                 on_progress=lambda progress: _say(
                     events, "progress", run=run_id, step=progress.step, loss=progress.loss
                 ),

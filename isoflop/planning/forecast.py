@@ -24,7 +24,7 @@ from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Floats
 from isoflop.fitting.words import count, percent, power
-from isoflop.planning.prior import Prior
+from isoflop.planning.prior import Exponents, Prior
 from isoflop.planning.simulation import Cells, Studies, reported, simulate
 
 if TYPE_CHECKING:
@@ -309,31 +309,24 @@ def forecast_cells(
 
 @dataclass(frozen=True, eq=False)
 class _Truth:
-    """Where the optimum is if the prior holds: ln N*, ln D* at the budgets, and N* at ln C = `x_target`."""
+    """Where the optimum is if the prior holds: ln N* at the budgets, its exponents, and N* at ln C = `x_target`."""
 
     log_params: Floats
-    log_tokens: Floats
+    exponents: Exponents
     x_target: float
     params: float
 
     @classmethod
     def of(cls, prior: Prior, cost: CostModel, x: Floats, x_target: float) -> _Truth:
         params = np.array([prior.optimum(math.exp(each), cost) for each in x])
-        tokens = cost.tokens(params, np.exp(x))
-        return cls(np.log(params), np.log(tokens), x_target, prior.optimum(math.exp(x_target), cost))
-
-    def exponents(self, x: Floats) -> tuple[float, float, float]:
-        """a, b and b/a of the optimum's line over the budgets at ln C = `x`; NaN of a single one."""
-        if len(x) < 2:
-            return math.nan, math.nan, math.nan
-        a, b = (float(np.polyfit(x - x.mean(), each, 1)[0]) for each in (self.log_params, self.log_tokens))
-        return a, b, b / a
+        exponents = prior.exponents(np.exp(x), cost)
+        return cls(np.log(params), exponents, x_target, prior.optimum(math.exp(x_target), cost))
 
 
 def _expected(studies: Studies, truth: _Truth) -> tuple[Expected, Expected, Expected, Expected]:
     """What is expected of a, b, b/a and N* at the target, but for what the fit will report."""
     usable = studies.draws.usable
-    a, b, ratio = truth.exponents(studies.log_flops)
+    a, b, ratio = truth.exponents.a, truth.exponents.b, truth.exponents.ratio
     if usable.mean() < _USABLE:
         a_, b_, ratio_, params = (Expected(each, math.inf, math.nan, math.nan) for each in (a, b, ratio, truth.params))
         return a_, b_, ratio_, params

@@ -8,7 +8,7 @@ law written in the study file, or a law that an earlier study fitted.
 
 A surface says all: its minimum at a budget follows from the study's own cost model, because what C buys depends on
 how FLOPs are counted. A line says only where the optimum lies; the loss about it is then a surface's, moved in ln N,
-or where there is none a parabola.
+or where there is none that of a valley: a parabola in ln N about a curve along C.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 #: d²ln L/d(ln N)² at an optimum where nothing is known: 0.02 to 0.04 for the published surfaces of text and audio at
 #: 1e18 to 1e22 FLOPs.
 CURVATURE = 0.03
+#: An exponent needs this many budgets.
+_FEWEST = 2
 #: Sizes between which an optimum is searched, and how: a grid that is refined about its best place.
 _SIZES = (1e2, 1e15)
 _POINTS = 65
@@ -83,6 +86,35 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Exponents:
+    """N* ∝ C^a, D* ∝ C^b, and b/a, as a prior has them."""
+
+    a: float
+    b: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The loss about a line: L = L*(C)·exp(`curvature`/2·(ln N − ln N*)²), L* = `floor` + `scale`·C^−`exponent`."""
+
+    floor: float
+    scale: float
+    exponent: float
+    curvature: float
+
+    def loss(self, log_ratio: Floats, flops: float) -> Floats:
+        """Loss of models that are ln(N/N*) = `log_ratio` off the optimum of `flops` training FLOPs."""
+        best = self.floor + self.scale * math.pow(flops, -self.exponent)
+        loss: Floats = best * np.exp(self.curvature / 2 * log_ratio**2)
+        return loss
+
+
+#: The loss about a line of which nothing else is known: relative, 1 at the optimum of every budget.
+RELATIVE = Valley(floor=1.0, scale=0.0, exponent=0.0, curvature=CURVATURE)
+
+
+@dataclass(frozen=True)
 class Prior:
     """A law believed in before the study, of which a surface or a line is known, or both.
 
@@ -94,12 +126,15 @@ class Prior:
         As people know it, and where it comes from.
     surface, line
         See the module.
+    valley
+        The loss about the line where there is no surface.
     """
 
     name: str
     source: str
     surface: Surface | None = None
     line: Line | None = None
+    valley: Valley = RELATIVE
 
     def __post_init__(self) -> None:
         if self.surface is None and self.line is None:
@@ -114,18 +149,29 @@ class Prior:
             return self.line.at(flops)
         return _size_that_costs(flops, self.line.at(flops), cost)
 
+    def exponents(self, budgets: Floats, cost: CostModel) -> Exponents:
+        """a, b and b/a of the optimum's line through `budgets`, training FLOPs, shape (n,); NaN of a single one."""
+        if len(budgets) < _FEWEST:
+            return Exponents(math.nan, math.nan, math.nan)
+        params = np.array([self.optimum(float(flops), cost) for flops in budgets])
+        a, b = (_slope(np.log(budgets), np.log(each)) for each in (params, cost.tokens(params, budgets)))
+        return Exponents(a, b, b / a)
+
     def loss(self, params: Floats, flops: float, cost: CostModel) -> Floats:
         """Loss of models of `params` parameters, each trained for `flops` training FLOPs under `cost`; (n,) → (n,).
 
-        Without a surface it is relative: 1 at the optimum, whatever the budget.
+        Without a surface it is the valley's.
         """
         sizes = np.asarray(params, dtype=float)
         if self.surface is None:
-            relative: Floats = np.exp(CURVATURE / 2 * np.log(sizes / self.optimum(flops, cost)) ** 2)
-            return relative
+            return self.valley.loss(np.log(sizes / self.optimum(flops, cost)), flops)
         if self.line is not None:
             sizes = sizes * (_minimum(self.surface, flops, cost) / self.optimum(flops, cost))
         return self.surface.loss(sizes, cost.tokens(sizes, np.full_like(sizes, flops)))
+
+
+def _slope(x: Floats, y: Floats) -> float:
+    return float(np.polyfit(x - x.mean(), y, 1)[0])
 
 
 def _minimum(surface: Surface, flops: float, cost: CostModel) -> float:
@@ -178,7 +224,7 @@ def _laws() -> Any:
 
 
 def from_law(law: Law, name: str) -> Prior:
-    """A fitted law as a prior: the power law of its N*, which its own cost model turns into tokens.
+    """A fitted law as a prior: its surface where that leads, else its N* and the loss along and about its minima.
 
     Raises
     ------
@@ -189,11 +235,22 @@ def from_law(law: Law, name: str) -> Prior:
         raise InputError(
             f"a prior's N must be total parameters, but the law {name} counts {law.provenance.params_convention}"
         )
-    params = law.power_laws.params
+    params, curve, origin = law.power_laws.params, law.loss_curve, law.provenance
+    points = f"{'simulated ' if origin.simulated else ''}points {origin.points_digest}"
+    source = f"fitted by isoflop {origin.isoflop} to {points}"
+    if law.method == "parametric" and law.parametric is not None:
+        return Prior(name=name, source=source, surface=Surface(*law.parametric.values))
+    curvatures = [2 * minimum.curvature for minimum in law.interior if minimum.curvature is not None]
     return Prior(
         name=name,
-        source=f"fitted by isoflop {law.provenance.isoflop} to points {law.provenance.points_digest}",
+        source=source,
         line=Line("params", params.reference, params.scale, params.exponent.value),
+        valley=Valley(
+            floor=curve.floor,
+            scale=curve.scale * math.pow(curve.reference, curve.exponent),
+            exponent=curve.exponent,
+            curvature=median(curvatures) if curvatures else CURVATURE,
+        ),
     )
 
 

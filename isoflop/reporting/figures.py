@@ -21,7 +21,7 @@ from isoflop.fitting.columns import Floats
 from isoflop.fitting.intervals import Estimate, Interval
 from isoflop.fitting.law import Law
 from isoflop.fitting.minima import Minimum, Status
-from isoflop.fitting.points import Points, judge
+from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, power
 from isoflop.recommendation import Recommendation
 from isoflop.reporting.diagnostics import hold_out_figure, influence_figure, residuals_figure
@@ -63,6 +63,8 @@ def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT)
         axes, theme, x="parameters N", y="loss, nats per token", title="IsoFLOP profiles, labelled by budget C in FLOPs"
     )
     tick(axes.xaxis, (1, 2, 5))
+    if simulated(points):
+        _label_simulated(figure, theme)
     return figure
 
 
@@ -92,6 +94,8 @@ def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme
         dress(axes, theme, x="budget C, training FLOPs", y=unit, title=title)
         # Losses span less than a decade, so a decade's ticks would leave the axis bare.
         tick(axes.yaxis, (1, 1.5, 2, 3, 5, 7) if name == "loss" else (1, 2, 5))
+    if law.provenance.simulated:
+        _label_simulated(figure, theme)
     return figure
 
 
@@ -209,6 +213,10 @@ def _draw_choice(axes: Axes, flops: float, chosen: Interval, theme: Theme) -> No
     axes.axvline(flops, color=theme.faint, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     errors = [[chosen.value - chosen.low], [chosen.high - chosen.value]]
     axes.errorbar([flops], [chosen.value], yerr=errors, fmt="*", markersize=13, color=WARNING, elinewidth=1.6, zorder=4)
+
+
+def _label_simulated(figure: Figure, theme: Theme) -> None:
+    figure.suptitle("simulated: a rehearsal, no model was trained", color=theme.ink, fontsize=10.5, fontweight="bold")
 
 
 def _title(name: str, exponent: Estimate) -> str:

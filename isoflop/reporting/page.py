@@ -21,7 +21,7 @@ import isoflop
 from isoflop.fitting.intervals import Estimate, Interval
 from isoflop.fitting.law import Law
 from isoflop.fitting.minima import Minimum, Status
-from isoflop.fitting.points import Points, judge
+from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, count, percent, power
 from isoflop.recommendation import Recommendation
 from isoflop.reporting.figures import DARK, LIGHT, optimum_figure, profiles_figure, svg
@@ -37,6 +37,10 @@ _PROFILES_CAPTION = (
     "thick bars their 95 % intervals. Dashed profiles were refused."
 )
 _OPTIMUM_CAPTION = "The minima, the laws through them (dashed where they extrapolate) and 95 % bands."
+_SIMULATED = (
+    "Simulated: this is a rehearsal. No model was trained; every loss is that of a known law plus noise, and what "
+    "follows says how the study reads such losses, nothing about real models."
+)
 _STAR_CAPTION = " The star is the recommendation: its tokens are what its parameters leave of the budget."
 
 
@@ -70,7 +74,7 @@ def write_report(
     Raises
     ------
     InputError
-        If `points` is no points table.
+        If `points` is no points table, or mixes simulated points with real ones.
     """
     write_text(
         path,
@@ -91,12 +95,13 @@ def render_report(
 ) -> str:
     """Return the report as HTML text; the parameters are `write_report`'s."""
     judged = judge(points) if law is None else judge(points, law.provenance.params_convention)
+    rehearsed = simulated(points)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("isoflop.reporting").joinpath("template.html.j2").read_text("utf-8"))
     runs = _runs(points.head(_MOST_ROWS), judged, "used" if law is not None else "usable")
     return template.render(
-        study=study_name,
-        notes=list(notes),
+        study=f"{study_name} (simulated)" if rehearsed else study_name,
+        notes=[_SIMULATED, *notes] if rehearsed else list(notes),
         reason=reason or "no law has been fitted",
         version=isoflop.__version__,
         summary=_summary(points, judged, law),

@@ -19,7 +19,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from isoflop.errors import InputError, RunError
+from isoflop.errors import Diverged, InputError
 from isoflop.planning.runs import Run, trainable
 from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.data import Source
@@ -32,10 +32,6 @@ CHUNK_FLOPS = 1e10
 CHUNK_STEPS = 10
 #: Logits of one validation batch: 2 MiB, which stay in a core's cache (16 MiB take twice as long at width 80).
 VALIDATION_LOGITS = 2**19
-
-
-class Diverged(RunError):  # noqa: N818 - an outcome, in the words of the status
-    """The loss of a run is no longer a number; the message names the run and the steps."""
 
 
 @dataclass(frozen=True)

@@ -8,40 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from isoflop.store import RunDirectory, write_text
+from isoflop.store import RunDirectory
 from isoflop.training import checkpoints
+from isoflop.training.metrics import Progress, add_row, cut_metrics
 from isoflop.training.module import TrainingModule
 
-#: The metrics file's columns; loss and gradient norm are means over the steps since the row before.
-COLUMNS = ("step", "tokens", "loss", "gradient_norm", "learning_rate")
 #: The status is rewritten, and the caller told, at most this often.
 STATUS_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Parameters
-    ----------
-    step, steps
-        Optimiser steps done, and to do in all.
-    loss
-        Mean training loss of the last steps, in nats per token.
-    tokens_per_second
-        Since this process took the run up.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    tokens_per_second: float
 
 
 class Recorder(Callback):
@@ -107,10 +85,7 @@ class Recorder(Callback):
             self._tell()
 
     def _write_row(self) -> None:
-        run, done = self.module.planned, self.module.done
-        rate = run.learning_rate * run.schedule.factor(done - 1)
-        with self.directory.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(f"{done},{done * run.tokens_per_step},{self.loss!r},{self.norm_sum / self.steps!r},{rate!r}\n")
+        add_row(self.directory, self.module.planned, self.module.done, self.loss, self.norm_sum / self.steps)
         self.steps, self.loss_sum, self.norm_sum = 0, 0.0, 0.0
 
     def _write_checkpoint(self) -> None:
@@ -134,12 +109,3 @@ class Recorder(Callback):
         self.directory.write_status("running", **vars(progress))
         if self.on_progress is not None:
             self.on_progress(progress)
-
-
-def cut_metrics(directory: RunDirectory, step: int) -> None:
-    """Keep the metrics' whole rows up to `step`; without a file, start one."""
-    header = ",".join(COLUMNS) + "\n"
-    path = directory.metrics_file
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n") and line.count(",") == len(COLUMNS) - 1]
-    write_text(path, header + "".join(line for line in whole if int(line.split(",")[0]) <= step))

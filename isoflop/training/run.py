@@ -32,12 +32,14 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 import isoflop
+from isoflop.errors import Diverged
 from isoflop.flops import ParamsConvention
 from isoflop.planning.runs import TRAINING_REVISION, Run
 from isoflop.store import RunDirectory, StudyDirectory, write_json
 from isoflop.training import checkpoints, data
-from isoflop.training.module import Cadence, Diverged, TrainingModule
-from isoflop.training.recording import Progress, Recorder
+from isoflop.training.metrics import Progress
+from isoflop.training.module import Cadence, TrainingModule
+from isoflop.training.recording import Recorder
 
 #: Where Lightning tells about accelerators and tips at every start of a Trainer.
 _CHATTER = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")

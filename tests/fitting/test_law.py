@@ -36,7 +36,7 @@ SCHEMA = {
     "hold_out": {"level", "steps", "drift"},
     "checks": None,
     "points": {"used", "excluded"},
-    "provenance": {"isoflop", "points_digest", "params_convention", "flops_convention", "options"},
+    "provenance": {"isoflop", "points_digest", "params_convention", "flops_convention", "options", "simulated"},
 }
 OPTIONS = {"window", "bootstrap", "seed", "minimum", "huber_delta", "pins", "ties"}
 METHOD = {"a", "b", "difference_a", "difference_b", "budgets", "bias_a", "bias_b"}
@@ -182,3 +182,18 @@ def test_the_headline_is_the_wider_interval(study):
         widths = {"t": each.t[1] - each.t[0], "bootstrap": each.bootstrap[1] - each.bootstrap[0]}
         assert each.method == max(widths, key=widths.__getitem__)
         assert (each.low, each.high) == getattr(each, each.method)
+
+
+def test_a_law_of_simulated_points_says_so(study):
+    points = study(noise=0.001)
+    real, pretended = fit(points), fit(points.assign(simulated=True))
+    assert pretended.provenance == replace(real.provenance, simulated=True)
+    assert pretended.exponents == real.exponents
+    assert Law.from_json(json.loads(json.dumps(pretended.to_json()))) == pretended
+    assert "SIMULATED points" in str(pretended)
+    assert "SIMULATED" not in str(real)
+    earlier = real.to_json()
+    del earlier["provenance"]["simulated"]
+    assert Law.from_json(earlier) == real
+    with pytest.raises(InputError, match="must be all simulated or all real"):
+        fit(points.assign(simulated=[True, *[False] * (len(points) - 1)]))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from isoflop.errors import InputError
-from isoflop.fitting.points import judge
+from isoflop.fitting.points import judge, simulated
 
 
 def table(**columns):
@@ -144,3 +144,18 @@ def test_branches_of_a_trunk_are_one_cluster():
     assert clusters[0] == clusters[2]
     assert len(set(clusters.tolist())) == 3
     assert judge(points.drop(columns="trunk")).cluster is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [([True, True], True), (["True", "true"], True), ([1, 1.0], True), ([False, False], False), (["", None], False)],
+)
+def test_simulated_points_are_told_from_real_ones(flags, expected):
+    assert simulated(table(simulated=flags)) is expected
+    assert simulated(table(loss=[3.0, 2.9])) is False
+
+
+@pytest.mark.parametrize("flags", [[True, False], [np.nan, True], ["", "True"]])
+def test_simulated_and_real_points_do_not_mix(flags):
+    with pytest.raises(InputError, match="must be all simulated or all real, but got 1 simulated ones of 2"):
+        simulated(table(simulated=flags))

@@ -10,6 +10,7 @@ import pytest
 
 from isoflop.errors import InputError
 from isoflop.fitting.cost import six_nd
+from isoflop.fitting.losscurve import LossCurve
 from isoflop.planning.costs import ladder_cost
 from isoflop.planning.prior import Line, Prior, Surface, chosen, from_law, names, published
 from isoflop.planning.recipes import named
@@ -27,9 +28,14 @@ def soda_cost():
 
 
 def exponents(prior, cost):
-    params = np.array([prior.optimum(budget, cost) for budget in BUDGETS])
-    tokens = cost.tokens(params, BUDGETS)
-    return [np.polyfit(np.log(BUDGETS), np.log(each), 1)[0] for each in (params, tokens)]
+    found = prior.exponents(BUDGETS, cost)
+    assert found.ratio == found.b / found.a
+    return [found.a, found.b]
+
+
+def test_a_single_budget_has_no_exponents():
+    found = published("soda-surface").exponents(BUDGETS[:1], SIX_ND)
+    assert all(math.isnan(each) for each in (found.a, found.b, found.ratio))
 
 
 @pytest.mark.parametrize("name", names())
@@ -96,15 +102,28 @@ def test_a_study_s_choice_is_resolved():
         chosen(PriorChoice(law="law.json"))
 
 
-def test_a_fitted_law_becomes_the_line_of_its_optimum():
+def test_a_fitted_law_becomes_the_line_of_its_optimum_or_the_surface_that_leads():
     law = SimpleNamespace(
-        provenance=SimpleNamespace(params_convention="total", isoflop="1", points_digest="abc"),
+        provenance=SimpleNamespace(params_convention="total", isoflop="1", points_digest="abc", simulated=False),
         power_laws=SimpleNamespace(
             params=SimpleNamespace(reference=1e12, scale=3e5, exponent=SimpleNamespace(value=0.55))
         ),
+        method="parabola",
+        parametric=None,
+        loss_curve=LossCurve(floor=2.0, scale=0.5, exponent=0.2, reference=1e12, scatter=0.0),
+        interior=[SimpleNamespace(curvature=each) for each in (0.01, 0.02, 0.06)],
     )
     prior = from_law(law, "law.json")
+    assert prior.source == "fitted by isoflop 1 to points abc"
     assert prior.optimum(1e13, SIX_ND) == pytest.approx(3e5 * 10**0.55)
+    best = 3e5 * 10**0.55
+    losses = prior.loss(best * np.array([0.5, 1.0, 2.0]), 1e13, SIX_ND)
+    expected = (2 + 0.5 * 10**-0.2) * np.exp(0.02 * math.log(2) ** 2 * np.array([1, 0, 1]))
+    assert losses == pytest.approx(expected)
+    law.method, law.parametric = "parametric", SimpleNamespace(values=(1.7, 400.0, 410.0, 0.34, 0.28))
+    assert from_law(law, "law.json").surface == Surface(1.7, 400.0, 410.0, 0.34, 0.28)
+    law.provenance.simulated = True
+    assert from_law(law, "law.json").source == "fitted by isoflop 1 to simulated points abc"
     law.provenance.params_convention = "non_embedding"
     with pytest.raises(InputError, match=r"must be total parameters, but the law law\.json counts non_embedding"):
         from_law(law, "law.json")

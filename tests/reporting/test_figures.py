@@ -88,3 +88,11 @@ def test_splines_are_drawn_through_every_size(points):
         x, y = line.get_data()
         assert (x[0], x[-1]) == pytest.approx(minimum.window_params)
         assert y.min() == pytest.approx(minimum.loss, rel=1e-4)
+
+
+def test_figures_of_simulated_points_say_so(points, law):
+    rehearsed = points.assign(simulated=True)
+    for figure in (profiles_figure(rehearsed, law), optimum_figure(fit(rehearsed))):
+        assert figure.get_suptitle() == "simulated: a rehearsal, no model was trained"
+    for figure in (profiles_figure(points, law), optimum_figure(law)):
+        assert figure.get_suptitle() == ""

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from isoflop.fitting import fit
 from isoflop.fitting.words import count
 from isoflop.reporting.page import render_report, write_report
 
@@ -155,3 +156,13 @@ def test_the_page_is_written_whole_and_alone_and_the_same_every_time(content, ht
     assert [each.name for each in path.parent.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == html
     assert html.rstrip().endswith("</html>")
+
+
+def test_simulated_points_are_labelled_whoever_renders_them(content, points):
+    rehearsed = points.assign(simulated=True)
+    law = fit(rehearsed)
+    page = Page(render_report(**{**content, "points": rehearsed, "law": law}))
+    assert "demo <b> (simulated)" in page.text
+    assert "Simulated: this is a rehearsal. No model was trained" in page.text
+    assert content["notes"][0] in page.text
+    assert "(simulated)" not in Page(render_report(**content)).text

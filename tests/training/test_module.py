@@ -16,9 +16,9 @@ from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
 from isoflop.training import checkpoints, module
 from isoflop.training.data import Tokens, open_source
+from isoflop.training.metrics import Progress
 from isoflop.training.model import Decoder
 from isoflop.training.module import Cadence, Chunks, TrainingModule
-from isoflop.training.recording import Progress
 from isoflop.training.run import run as train
 
 

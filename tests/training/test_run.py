@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch.optim import AdamW
 
-from isoflop.errors import CorruptFileError, InputError, RunError
+from isoflop.errors import CorruptFileError, Diverged, InputError, RunError
 from isoflop.planning.runs import Run
 from isoflop.store import RunDirectory, StudyDirectory, read_json
 from isoflop.training import checkpoints, recording
 from isoflop.training.data import open_source
+from isoflop.training.metrics import Progress
 from isoflop.training.model import Decoder
-from isoflop.training.module import Cadence, Diverged, TrainingModule
-from isoflop.training.recording import Progress
+from isoflop.training.module import Cadence, TrainingModule
 from isoflop.training.run import run as train
 
 CADENCE = Cadence(log=5, checkpoint=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from isoflop.store import RunDirectory
-from isoflop.training.recording import COLUMNS, cut_metrics
+from isoflop.training.metrics import COLUMNS, cut_metrics
 
 HEADER = ",".join(COLUMNS) + "\n"
 ROWS = [f"{step},{step * 32},2.5,1.0,0.01\n" for step in (50, 100, 150)]

@@ -1,0 +1,285 @@
+"""A trainer that only pretends: it sleeps, and its loss is that of a law of known truth with noise on it.
+
+It has the signature of `isoflop.training.run.run`, leaves the same files, resumes where it was interrupted, and fails
+as often as it is asked to: so a launcher, a store and a fit meet all that a sweep is made of, without torch, a token or
+a GPU. What it pretends stands in ``<study>/rehearsal.json`` (`Conditions`).
+
+Noise and faults are drawn from the seed and the run's id (its trunk's, for noise), the faults from the number of the
+attempt too. So every process draws the same, and a retry may succeed where an attempt failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
+
+import numpy as np
+
+import isoflop
+from isoflop.errors import CorruptFileError, Diverged, InputError
+from isoflop.fitting.cost import CostModel
+from isoflop.flops import ParamsConvention
+from isoflop.planning.prior import Prior
+from isoflop.planning.runs import TRAINING_REVISION, Run
+from isoflop.store import RunDirectory, StudyDirectory, read_json, write_json
+from isoflop.training.metrics import Progress, add_row, cut_metrics
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+#: At every mark a row of metrics, a pretended checkpoint and a status are written: this many seconds apart at most, and
+#: this many of them in a run at least.
+_MARK_SECONDS = 0.5
+_FEWEST_MARKS = 4
+
+Fault = Literal["crash", "error", "divergence", "preemption"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a rehearsal pretends.
+
+    Parameters
+    ----------
+    prior, cost
+        The law that is the truth, and C(N, D) along the study's ladder.
+    noise
+        Sd of one run's ln loss; runs of one trunk share theirs, as they would share their weights and data.
+    fail
+        Probability that an attempt at a run meets a fault, each kind as often as the others.
+    seed
+        Of the noise and the faults.
+    seconds_per_flop
+        How long a training FLOP takes.
+    """
+
+    prior: Prior
+    cost: CostModel
+    noise: float
+    fail: float
+    seed: int
+    seconds_per_flop: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise InputError(f"noise must be the sd of ln loss, 0 or more, but got {self.noise}")
+        if not 0 <= self.fail < 1:
+            raise InputError(f"0 <= fail < 1 must hold, but got {self.fail}")
+        if self.seed < 0:
+            raise InputError(f"seed >= 0 must hold, but got {self.seed}")
+        if not (math.isfinite(self.seconds_per_flop) and self.seconds_per_flop >= 0):
+            raise InputError(f"seconds of a FLOP must be finite and 0 or more, but got {self.seconds_per_flop}")
+
+    def truth(self, run: Run, tokens: int) -> float:
+        """Loss of the model of `run` after `tokens` tokens, without noise, in nats per token."""
+        params = float(run.shape.parameters.total)
+        return float(self.prior.loss(np.array([params]), self.cost.flops(params, float(tokens)), self.cost)[0])
+
+    def loss(self, run: Run) -> float:
+        """Final loss of `run`, in nats per token."""
+        return self.truth(run, run.tokens) * math.exp(self.noise * NormalDist().inv_cdf(self._draw("noise", run.trunk)))
+
+    def fault(self, run_id: str, attempt: int) -> tuple[Fault, float] | None:
+        """What befalls an `attempt` (from 1) at a run, and how far through what is left of it; None: nothing."""
+        if self._draw("fault", run_id, attempt) >= self.fail:
+            return None
+        kinds = get_args(Fault)
+        return kinds[int(self._draw("kind", run_id, attempt) * len(kinds))], self._draw("moment", run_id, attempt)
+
+    def _draw(self, *names: object) -> float:
+        """A number between 0 and 1, uniform over seeds and names, the same in every process."""
+        text = ":".join(map(str, (self.seed, *names)))
+        return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") + 0.5) / 2**48
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values at full precision."""
+        record: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return record
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `to_json` gave, equal; `CorruptFileError` names the file where it is none."""
+        try:
+            return _adapter().validate_python(read_json(path))  # type: ignore[return-value]
+        except ValueError as error:
+            raise CorruptFileError(f"{path} must hold what a rehearsal pretends, but: {error}") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[Conditions]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Conditions)
+
+
+@dataclass(frozen=True)
+class Pretence:
+    """The checkpoint of a run that is not trained: how far it has come, in which attempt, after how many seconds."""
+
+    step: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def load(cls, place: RunDirectory) -> Self:
+        """The run's checkpoint, or that of a run not begun; `CorruptFileError` names a file that is none."""
+        path = cls.path(place)
+        if not path.exists():
+            return cls()
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise CorruptFileError(f"{path} must be a pretended checkpoint, but: {error}") from error
+
+    def save(self, place: RunDirectory) -> None:
+        """Write it in place of the one before."""
+        write_json(self.path(place), dict(vars(self)))
+
+    @staticmethod
+    def path(place: RunDirectory) -> Path:
+        """Where it lives: beside a trained run's checkpoints, and gone as they are once the run is done."""
+        return place.checkpoints / "pretended.json"
+
+
+def run(
+    run: Run,
+    directory: Path,
+    *,
+    conditions: Conditions | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    accelerator: str = "cpu",
+) -> dict[str, Any]:
+    """Pretend to train `run` in the study directory `directory` and return its result.
+
+    Call it in a worker: where a crash or a preemption is drawn, the process that called it dies of it.
+
+    Parameters
+    ----------
+    run
+        What to pretend.
+    directory
+        The study directory.
+    conditions
+        What is pretended; None reads the study directory's.
+    on_progress
+        Called at every mark; what it raises ends the run, which stays resumable.
+    accelerator
+        As training's; it changes nothing.
+
+    Returns
+    -------
+    dict
+        As training's, without losses by type, and with ``simulated``, true, and ``attempts``, those it took.
+
+    Raises
+    ------
+    Diverged
+        If a divergence was drawn; the status says ``failed`` and the cause.
+    RuntimeError
+        If an error was drawn.
+    CorruptFileError
+        If a file is not what was written; it names the file.
+    """
+    study = StudyDirectory(directory)
+    place = study.run(run.id)
+    result = place.result()
+    if result is None:
+        result = _finish(run, place, conditions or Conditions.load(study.rehearsal_file), on_progress)
+    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    return result
+
+
+def _finish(
+    run: Run, place: RunDirectory, conditions: Conditions, on_progress: Callable[[Progress], None] | None
+) -> dict[str, Any]:
+    """Carry the run on from where it is to its result, unless something befalls it."""
+    earlier = Pretence.load(place)
+    attempt, begun = earlier.attempts + 1, earlier.step
+    if not place.run_file.exists():
+        write_json(place.run_file, run.to_dict())
+    # Before anything can befall it: the next attempt draws anew.
+    Pretence(begun, attempt, earlier.seconds).save(place)
+    cut_metrics(place, begun)
+    place.write_status("running", step=begun, steps=run.steps)
+    marks = _marks(run, begun, conditions)
+    fault = conditions.fault(run.id, attempt)
+    struck = None if fault is None else int(fault[1] * len(marks))
+    began, done = time.perf_counter(), begun
+    for number, mark in enumerate(marks):
+        if fault is not None and number == struck:
+            _strike(fault[0], run, place, done)
+        time.sleep(conditions.seconds_per_flop * run.flops * (mark - done) / run.steps)
+        done, spent = mark, time.perf_counter() - began
+        loss = conditions.truth(run, done * run.tokens_per_step)
+        add_row(place, run, done, loss, math.nan)
+        progress = Progress(done, run.steps, loss, (done - begun) * run.tokens_per_step / spent)
+        if done < run.steps:
+            Pretence(done, attempt, earlier.seconds + spent).save(place)
+            place.write_status("running", **vars(progress))
+        if on_progress is not None:
+            on_progress(progress)
+    result = _result(run, conditions, attempt, earlier.seconds + time.perf_counter() - began)
+    write_json(place.result_file, result)
+    place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
+    return result
+
+
+def _marks(run: Run, begun: int, conditions: Conditions) -> list[int]:
+    """The steps after `begun` at which something is written, the last one the run's."""
+    seconds = conditions.seconds_per_flop * run.flops * (run.steps - begun) / run.steps
+    count = max(_FEWEST_MARKS, math.ceil(seconds / _MARK_SECONDS))
+    return sorted({round(step) for step in np.linspace(begun, run.steps, count + 1)[1:].tolist()} - {begun})
+
+
+def _strike(fault: Fault, run: Run, place: RunDirectory, done: int) -> None:
+    """Let `fault` befall the run; returns only where a preemption's signal is handled by the caller's process."""
+    sys.stderr.write(f"simulated {fault} of {run.id} at step {done}\n")
+    sys.stderr.flush()
+    if fault == "crash":
+        # As the kernel's memory killer does.
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault == "preemption":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif fault == "error":
+        raise RuntimeError(f"simulated error at step {done} of {run.steps}")
+    else:
+        _diverge(run, place, done)
+
+
+def _diverge(run: Run, place: RunDirectory, done: int) -> NoReturn:
+    error = Diverged(f"run {run.id} diverged: simulated, at step {done} of {run.steps}")
+    place.write_status("failed", cause="diverged", message=str(error), step=done, steps=run.steps)
+    raise error
+
+
+def _result(run: Run, conditions: Conditions, attempts: int, seconds: float) -> dict[str, Any]:
+    params = run.shape.parameters
+    return {
+        "run": run.id,
+        "simulated": True,
+        "attempts": attempts,
+        "loss": conditions.loss(run),
+        "tokens": run.tokens,
+        "flops": run.shape.training_flops(run.tokens),
+        "params": {name: params.by(name) for name in get_args(ParamsConvention)},
+        "steps": run.steps,
+        "seconds": seconds,
+        "tokens_per_second": run.tokens / seconds,
+        "resumed": attempts - 1,
+        "corrupt_checkpoints": [],
+        "validation_tokens": run.validation_tokens,
+        "device": "simulated",
+        "threads": 1,
+        "versions": {"isoflop": isoflop.__version__, "training": TRAINING_REVISION},
+    }

@@ -1,0 +1,44 @@
+"""What a worker executes in a study directory: training, or in a rehearsal a trainer that only pretends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from isoflop.planning.runs import Run
+from isoflop.store import StudyDirectory
+from isoflop.training.metrics import Progress
+
+
+class Trainer(Protocol):
+    """Carries a run on to its result, from wherever it is; see `isoflop.training.run.run`."""
+
+    def __call__(
+        self, run: Run, directory: Path, *, on_progress: Callable[[Progress], None] | None = None
+    ) -> dict[str, Any]:
+        """Train `run` in the study directory `directory` and return its result."""
+        ...
+
+
+def trainer_of(study: StudyDirectory) -> Trainer:
+    """What executes the runs of `study`, with all that it needs opened and checked: once per process.
+
+    Torch is imported here, and only where something is trained.
+
+    Raises
+    ------
+    InputError
+        If the corpus is not there.
+    CorruptFileError
+        If the corpus, or what a rehearsal pretends, is not what was written.
+    """
+    if study.rehearsed:
+        from isoflop.launching import synthetic
+
+        return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
+    from isoflop.training.data import open_source
+    from isoflop.training.run import run
+
+    return partial(run, source=open_source(study.shards()))

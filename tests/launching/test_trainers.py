@@ -1,0 +1,44 @@
+"""What a worker executes where."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from isoflop import rehearsal, store, workflow
+from isoflop.errors import CorruptFileError, InputError
+from isoflop.launching.trainers import trainer_of
+from isoflop.store import StudyDirectory
+
+
+@pytest.fixture
+def study(small_study):
+    return small_study(data={"abstract": {"vocabulary": 40, "unique_tokens": 1e9}})
+
+
+def test_where_a_rehearsal_is_marked_nothing_is_trained(study, tmp_path):
+    planned = workflow.plan(study)
+    pretended = rehearsal.conditions(planned, rehearsal.surface("soda", study), noise=0.0, seconds=0.0)
+    place = StudyDirectory(tmp_path)
+    store.write_json(place.rehearsal_file, pretended.to_json())
+    result = trainer_of(place)(planned.runs[0], tmp_path)
+    assert result["simulated"]
+    assert result["loss"] == pretended.loss(planned.runs[0])
+
+
+def test_a_damaged_mark_is_no_licence_to_train(tmp_path):
+    place = StudyDirectory(tmp_path)
+    place.rehearsal_file.write_text(json.dumps({"noise": 0}))
+    with pytest.raises(CorruptFileError, match=r"rehearsal\.json"):
+        trainer_of(place)
+
+
+def test_elsewhere_the_corpus_is_opened(small_study, small_corpus, tmp_path):
+    place = StudyDirectory(tmp_path)
+    study = small_study()
+    store.write_text(place.study_file, study.to_yaml())
+    assert trainer_of(place).keywords["source"].corpus.fingerprint == "small-corpus"
+    store.write_text(place.study_file, small_study(data={"corpus": str(tmp_path / "none")}).to_yaml())
+    with pytest.raises(InputError, match="none"):
+        trainer_of(place)
