@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format install bench clean
+.PHONY: demo test test-slurm lint format install bench clean
 .DEFAULT_GOAL := demo
 
 demo: install  ## rehearse SODA's study on simulated losses (seconds), then run a whole one on speech tokens (minutes)
@@ -11,7 +11,10 @@ demo: install  ## rehearse SODA's study on simulated losses (seconds), then run 
 	$(BIN)/isoflop run grids/demo.yaml
 
 test: install lint  ## lint, types, every test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m "not slurm"
+
+test-slurm: install  ## sweeps on real SLURM clusters, started and stopped on this machine (root, Debian)
+	$(BIN)/pytest -n 2 -m slurm
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -20,10 +20,10 @@ import numpy as np
 
 from isoflop import store, workflow
 from isoflop.errors import InputError
+from isoflop.facts import prior_of
 from isoflop.fitting.words import percent
-from isoflop.launching.base import LocalProfile
-from isoflop.launching.claims import hold
-from isoflop.launching.local import Local
+from isoflop.launching.profiles import Profile
+from isoflop.launching.states import failures
 from isoflop.launching.synthetic import Conditions, Pretence
 from isoflop.planning import prior as priors
 from isoflop.planning.plan import Plan
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 SURFACES = {"soda": "soda-surface", "chinchilla": "besiroglu2024"}
 #: Seconds that all runs of a study take together where nobody says otherwise.
 SECONDS = 5.0
-#: How often the runs that a retry may cure are launched in all.
-_ROUNDS = 4
-#: A run that diverged does so again: to try it once more is to hide it.
-_INCURABLE = "diverged"
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def surface(name: str | None, study: Study) -> Prior:
         If the file is no law.
     """
     if name is None:
-        return workflow.prior_of(study) or priors.published(SURFACES["soda"])
+        return prior_of(study) or priors.published(SURFACES["soda"])
     path = Path(name)
     if path.suffix == ".json":
         if not path.is_file():
@@ -228,14 +224,14 @@ def rehearse(
     directory: Path,
     pretended: Conditions,
     *,
-    profile: LocalProfile | None = None,
+    profile: Profile | None = None,
     watcher: Watcher | None = None,
     patience: float = 10.0,
 ) -> Rehearsal:
     """Launch, fit, recommend and report as a real study would; called again, it carries on.
 
-    Runs that fail are launched again, a few times, but for those that diverged: they are reported, and the fit goes
-    with what is there.
+    Runs that fail are tried again as those of a study are (`isoflop.launching.causes`), those that diverged never: they
+    are reported, and the fit goes with what is there.
 
     Parameters
     ----------
@@ -255,26 +251,22 @@ def rehearse(
     RunError
         If runs cannot be executed at all, or none of them is done.
     """
-    place, watcher = StudyDirectory(directory), watcher or Watcher()
+    place = StudyDirectory(directory)
     _refuse_another(place, pretended)
     workflow.create(place)
-    with hold(place.lock_file, patience) as lock:
+
+    def prepared() -> Plan:
         _refuse_another(place, pretended)
         store.write_json(place.rehearsal_file, pretended.to_json())
         workflow.write_plan(planned.settings, place, planned)
-        launcher = Local((profile or LocalProfile()).processes, lock)
-        for number in range(_ROUNDS):
-            left = _curable(place, planned)
-            if number and not left:
-                break
-            watcher.planned(planned, left)
-            launcher.launch(place, left, watcher.event)
-        outcome = workflow.read(place.root)
+        return planned
+
+    outcome = workflow.execute(place, prepared, profile, watcher or Watcher(), patience)
     return Rehearsal(
         conditions=pretended,
         truth=pretended.prior.exponents(np.array(planned.budgets), pretended.cost),
         outcome=outcome,
-        failures=workflow.failures(place),
+        failures=failures(place),
         retried=sum(_attempts(place, run) > 1 for run in planned.runs),
     )
 
@@ -291,12 +283,6 @@ def _refuse_another(place: StudyDirectory, pretended: Conditions) -> None:
             f"a rehearsal must be carried on as it was begun, but {place.root} has another {' and '.join(changed)}; "
             "delete it or use another directory"
         )
-
-
-def _curable(place: StudyDirectory, planned: Plan) -> list[Run]:
-    """The runs that are not done, but for those that diverged."""
-    unfinished = [run for run in planned.runs if place.run(run.id).result() is None]
-    return [run for run in unfinished if _INCURABLE not in str(place.run(run.id).status().get("cause", ""))]
 
 
 def _attempts(place: StudyDirectory, run: Run) -> int:

@@ -3,37 +3,38 @@
 ::
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
-            figures/    lock    rehearsal.json
-    runs/<id>/run.json  status.json  metrics.csv  checkpoints/  result.json  log/
+            figures/    crews/  claims/  submissions/  code/  rehearsal.json
+    runs/<id>/run.json  status.json  metrics.csv  checkpoints/  result.json  log/  cancelled.json
 
-Every file is written beside its place and renamed into it, so a reader sees a whole file or none, and a process
-killed at any moment leaves nothing half-written. A run is finished when, and only when, its `result.json` stands.
+Every file is written beside its place and renamed or linked into it, so a reader sees a whole file or none, and a
+process killed at any moment leaves nothing half-written. A run is finished when, and only when, its `result.json`
+stands, and that is written once: the first to publish wins.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
-import os
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from isoflop.claims import Claims, Observer, crews
 from isoflop.errors import CorruptFileError, InputError
+from isoflop.files import publish_json as publish_json
+from isoflop.files import read_json as read_json
+from isoflop.files import replacing as replacing
+from isoflop.files import write_json as write_json
+from isoflop.files import write_text as write_text
 from isoflop.flops import Shape
 from isoflop.names import validated_name
 from isoflop.planning.runs import Run
-from isoflop.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from isoflop.fitting.law import Law
+    from isoflop.study import Study
 
 State = Literal["planned", "running", "done", "failed"]
 
@@ -74,11 +75,17 @@ class RunDirectory:
         """The worker's output while it ran this run."""
         return self.root / "log"
 
+    @property
+    def cancelled_file(self) -> Path:
+        """Stands where somebody asked that the run be left alone."""
+        return self.root / "cancelled.json"
+
     def write_status(self, state: State, **details: Any) -> None:
         """Replace the status; `details` are plain values (step, loss, cause…)."""
         if state not in get_args(State):
             raise InputError(f"a state must be one of {', '.join(get_args(State))}, but got {state!r}")
-        write_json(self.status_file, {"state": state, "time": time.time(), **details})
+        # Rewritten every second, and not believed where it cannot be read.
+        write_json(self.status_file, {"state": state, "time": time.time(), **details}, durable=False)
 
     def status(self) -> dict[str, Any]:
         """The run's state: ``done`` if its result stands, else what was last written, else ``planned``.
@@ -92,6 +99,13 @@ class RunDirectory:
         if self.result_file.exists():
             return {"state": "done"}
         return {"state": "planned", **written}
+
+    def publish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write the result, unless one stands; returns the one that does. So no writer can undo another's."""
+        if publish_json(self.result_file, result):
+            return result
+        standing = self.result()
+        return result if standing is None else standing
 
     def result(self) -> dict[str, Any] | None:
         """The result, or None while there is none; `CorruptFileError` if the file is not this run's result."""
@@ -148,6 +162,8 @@ class StudyDirectory:
 
     def shards(self) -> Path:
         """The token shards that the runs of the study written here read."""
+        from isoflop.study import Study
+
         return self.corpus_of(Study.load(self.study_file)) if self.study_file.exists() else self.corpus
 
     @property
@@ -171,9 +187,14 @@ class StudyDirectory:
         return self.root / "figures"
 
     @property
-    def lock_file(self) -> Path:
-        """Held by the local launcher and its workers while any of them lives."""
-        return self.root / "lock"
+    def submissions(self) -> Path:
+        """What was submitted to a cluster, a folder for each submission."""
+        return self.root / "submissions"
+
+    @property
+    def code(self) -> Path:
+        """The code that submitted jobs run, a folder for each version."""
+        return self.root / "code"
 
     def run(self, run_id: str) -> RunDirectory:
         """The directory of one run."""
@@ -185,19 +206,14 @@ class StudyDirectory:
 
     @property
     def worked_on(self) -> bool:
-        """Whether a launcher, or a worker of one, is alive for this study (it holds the lock)."""
-        try:
-            descriptor = os.open(self.lock_file, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            # A shared lock: two who only look do not mistake each other for a launcher.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        """Whether a crew seems to be alive: certain on this machine, a guess by its last beat on others."""
+        observer = Observer(self.root)
+        return any(observer.seems_alive(crew) for crew in crews(self.root))
+
+    def worker_of(self, run_id: str, observer: Observer) -> bool:
+        """Whether a crew that seems to be alive holds the run."""
+        claim = Claims(self.root, observer=observer).latest(run_id)
+        return claim is not None and claim.end is None and observer.seems_alive(claim.crew)
 
     def load_run(self, run_id: str) -> Run:
         """The run as planned; `CorruptFileError` if its file is missing or not its own."""
@@ -210,45 +226,6 @@ class StudyDirectory:
         if record.get("id") != run_id:
             raise CorruptFileError(f"{path} must hold the run {run_id}, but holds {record.get('id')}")
         return run
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read the JSON object at `path`; `CorruptFileError` names the file where it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CorruptFileError(f"{path} must hold a JSON object, but: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
-    return value
 
 
 def read_law(path: Path) -> Law:
@@ -272,7 +249,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def points(directory: str | Path) -> pd.DataFrame:
     """Every run of the study at `directory`, in the grid or not, finished or not.
 
-    A run that was interrupted is planned again: nothing is running where no launcher is alive.
+    A run that was interrupted is planned again: nothing is running where no crew is alive.
 
     Columns: ``run, state, in_grid, budget, flops, params, params_embedding, params_head, params_body, tokens, loss``
     (NaN while there is none), ``loss_*`` by token type, ``trunk, seed, d_model, n_layers, steps, learning_rate``,
@@ -291,13 +268,13 @@ def points(directory: str | Path) -> pd.DataFrame:
     if not study.plan_file.exists():
         raise InputError(f"a study directory must hold {study.plan_file.name}, but {study.root} does not")
     planned = read_table(study.plan_file, columns=("id", "dropped"))
-    working = study.worked_on
+    observer = Observer(study.root)
     grid = [str(run_id) for run_id in planned.loc[planned["dropped"] == "", "id"]]
     outside = [run_id for run_id in study.run_ids() if run_id not in set(grid)]
-    return pd.DataFrame([_point(study, run_id, run_id in set(grid), working) for run_id in [*grid, *outside]])
+    return pd.DataFrame([_point(study, run_id, run_id in set(grid), observer) for run_id in [*grid, *outside]])
 
 
-def _point(study: StudyDirectory, run_id: str, in_grid: bool, working: bool) -> dict[str, Any]:
+def _point(study: StudyDirectory, run_id: str, in_grid: bool, observer: Observer) -> dict[str, Any]:
     run = study.load_run(run_id)
     directory = study.run(run_id)
     result = directory.result() or {}
@@ -305,7 +282,7 @@ def _point(study: StudyDirectory, run_id: str, in_grid: bool, working: bool) -> 
     params = run.shape.parameters
     return {
         "run": run_id,
-        "state": "planned" if state == "running" and not working else state,
+        "state": "planned" if state == "running" and not study.worker_of(run_id, observer) else state,
         "in_grid": in_grid,
         "budget": run.budget,
         "flops": run.flops,

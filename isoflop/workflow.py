@@ -10,32 +10,31 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isoflop import store
-from isoflop.errors import InputError, MissingExtraError, NoAnswerError, RunError
+from isoflop.claims import Claims, hold
+from isoflop.errors import CorruptFileError, InputError, MissingExtraError, NoAnswerError, RunError
+from isoflop.facts import data_facts, prior_of
 from isoflop.flops import Shape
-from isoflop.launching.base import Event, LocalProfile
-from isoflop.launching.claims import hold
+from isoflop.launching.base import Event
+from isoflop.launching.causes import Cause
+from isoflop.launching.profiles import LocalProfile, Profile, SlurmProfile
+from isoflop.launching.states import failures, pardon
 from isoflop.planning import plan as planning
-from isoflop.planning import prior
-from isoflop.planning.ledger import DataFacts, SourceFacts
 from isoflop.planning.plan import Plan
-from isoflop.planning.prior import Prior
 from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run, trainable
 from isoflop.store import StudyDirectory
-from isoflop.study import Abstract, Study
+from isoflop.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from isoflop.fitting.law import Law
-    from isoflop.planning.findings import Finding
-    from isoflop.planning.forecast import Forecast
+    from isoflop.launching.slurm import Submitted
     from isoflop.planning.suggest import Suggestion
     from isoflop.recommendation import Recommendation
-    from isoflop.tokens.shards import Corpus
 
 #: How far beyond its largest budget a study is asked to look.
 _NEXT = 10
@@ -65,6 +64,11 @@ class Outcome:
     report: Path
 
     @property
+    def provisional(self) -> bool:
+        """Whether runs of the grid are still missing."""
+        return bool(((self.points["state"] != "done") & self.points["in_grid"]).any())
+
+    @property
     def failed(self) -> list[str]:
         """Ids of the runs of the grid that failed."""
         failed = (self.points["state"] == "failed") & self.points["in_grid"]
@@ -92,93 +96,10 @@ def open_study(
     return study, StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
 
 
-def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFacts:
-    """What is known of the study's data: from its corpus where that stands, else from its recipe.
-
-    Raises
-    ------
-    InputError
-        If the study names a corpus that is not there.
-    """
-    from isoflop.tokens import embedded
-    from isoflop.tokens.shards import Corpus
-
-    if study.data.abstract is not None:
-        return _abstract_facts(study.data.abstract)
-    if study.data.corpus is not None:
-        corpus = Corpus.open(study.data.corpus)
-        return _facts(corpus, corpus.digest)
-    if directory is not None and Corpus.stands(directory.corpus):
-        corpus = Corpus.open(directory.corpus)
-        return _facts(corpus, corpus.fingerprint)
-    return DataFacts(embedded.fingerprint(), embedded.VOCABULARY, unique_tokens=None)
-
-
-def _facts(corpus: Corpus, name: str) -> DataFacts:
-    return DataFacts(name, corpus.vocabulary, corpus.unique_tokens, held_out_tokens=corpus.held_out_tokens)
-
-
-def _abstract_facts(data: Abstract) -> DataFacts:
-    """What a study file tells of data that are not there; a source's tokens are part of what the data are."""
-    if not data.sources:
-        return DataFacts(f"abstract-{data.vocabulary}-{data.unique_tokens}", data.vocabulary, data.unique_tokens)
-    sources = tuple(
-        SourceFacts(
-            name=name,
-            unique_tokens=source.unique_tokens,
-            share=source.share,
-            tokens_per_second=source.tokens_per_second or 0.0,
-            audio_share=source.audio_share,
-            orders=source.orders,
-        )
-        for name, source in data.sources.items()
-    )
-    named = "-".join(f"{source.name}:{source.unique_tokens}x{source.share:g}" for source in sources)
-    total = sum(source.unique_tokens for source in sources)
-    return DataFacts(f"abstract-{data.vocabulary}-{named}", data.vocabulary, total, sources)
-
-
-def prior_of(study: Study) -> Prior | None:
-    """The prior that the study names, its law read where it is a file; None where it names none.
-
-    Raises
-    ------
-    InputError
-        If there is no such law.
-    CorruptFileError
-        If the file is not a law.
-    """
-    choice = study.grid.prior
-    if choice is None or choice.law is None:
-        return prior.chosen(choice)
-    if not choice.law.is_file():
-        raise InputError(f"grid.prior.law must be the law.json of a study, but {choice.law} does not exist")
-    return prior.chosen(choice, store.read_law(choice.law))
-
-
 def plan(study: Study, directory: str | Path | None = None) -> Plan:
     """Lay out the runs of `study` (see `isoflop.planning.plan`): reads what is known of its data, writes nothing."""
     place = None if directory is None else StudyDirectory(Path(directory))
     return planning.plan(study, data_facts(study, place), prior_of(study))
-
-
-def forecasts(planned: Plan) -> list[tuple[Forecast, tuple[Finding, ...]]]:
-    """What `planned` can be expected to tell under its prior and each that the study names beside it.
-
-    Each forecast comes with what speaks against the grid under that prior. Empty where the study names no prior.
-    """
-    from isoflop.planning.findings import refusals
-    from isoflop.planning.forecast import forecast
-
-    grid = planned.settings.grid
-    laws = [planned.prior] if planned.prior is not None else []
-    laws += [prior.published(name) for name in grid.forecast_under]
-    found = []
-    for law in laws:
-        made = forecast(planned, law, noise=grid.noise, window=planned.settings.fit.window)
-        published = grid.generator == "rule"
-        found.append((made, refusals(planned, law, made, ratio=grid.ratio_within, published=published)))
-    return found
 
 
 def suggestion(
@@ -214,11 +135,13 @@ def suggestion(
 def run(
     study: Study,
     directory: str | Path | None = None,
-    profile: LocalProfile | None = None,
+    profile: Profile | None = None,
     watcher: Watcher | None = None,
     patience: float = 10.0,
 ) -> Outcome:
     """Plan, make the corpus, train, fit, recommend and report; called again, it carries on.
+
+    Runs that failed are tried again, but for those that diverged: they would do the same again.
 
     Parameters
     ----------
@@ -242,32 +165,103 @@ def run(
     CorruptFileError
         If the corpus or a result is not what was written.
     """
-    from isoflop.launching.local import Local
-
-    place = StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
-    _refuse_rehearsal(place)
-    _require("torch", "lightning")
-    if study.data.abstract is not None:
-        raise InputError("data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)")
+    place = _place(study, directory)
+    refuse_rehearsal(place)
+    _refuse(study, place)
     watcher = watcher or Watcher()
-    planned = plan(study, place.root)
-    for planned_run in planned.runs:  # a wrong study is refused before anything is written
-        trainable(planned_run)
+    return execute(place, lambda: prepare(study, place, watcher), profile, watcher, patience)
+
+
+def execute(
+    place: StudyDirectory,
+    prepared: Callable[[], Plan],
+    profile: Profile | None,
+    watcher: Watcher,
+    patience: float = 10.0,
+) -> Outcome:
+    """Launch what is left of a plan, wait for it, fit and report: a study's and a rehearsal's alike.
+
+    `prepared` writes everything that workers need and returns the plan; it is called while the study is held. The
+    rest, and the errors, are `run`'s.
+    """
+    from isoflop.launching.local import Local
+    from isoflop.launching.tending import Slurm
+
+    profile = profile or LocalProfile()
+    devices = profile.processes if isinstance(profile, LocalProfile) else 0
+    with hold(place.root, patience, devices) as crew:
+        planned = prepared()
+        unfinished = [run for run in planned.runs if place.run(run.id).result() is None]
+        again = [run.id for run in unfinished if place.run(run.id).status().get("cause") != Cause.DIVERGED]
+        pardon(place, Claims(place.root, crew), again)
+        watcher.planned(planned, unfinished)
+        if isinstance(profile, LocalProfile):
+            Local(profile.processes, crew).launch(place, unfinished, watcher.event)
+    if not isinstance(profile, LocalProfile):
+        Slurm(profile).launch(place, unfinished, watcher.event)
+    return read(place.root)
+
+
+def submit(
+    study: Study,
+    profile: SlurmProfile,
+    directory: str | Path | None = None,
+    watcher: Watcher | None = None,
+    canary: bool = False,
+    patience: float = 60.0,
+) -> Submitted:
+    """Plan, make the corpus and put the runs that are left into a cluster's queue; returns at once.
+
+    Raises
+    ------
+    InputError, RunError, CorruptFileError
+        As `run` and `isoflop.launching.slurm.submit`.
+    """
+    from isoflop.launching import slurm
+
+    place = _place(study, directory)
+    _refuse(study, place)
+    with hold(place.root, patience):
+        planned = prepare(study, place, watcher or Watcher(), verify=False)
+        return slurm.submit(place, planned.runs, profile, canary=canary)
+
+
+def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
+    return StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
+
+
+def _refuse(study: Study, place: StudyDirectory) -> None:
+    """Refuse what cannot be run, before anything is written."""
+    if not place.rehearsed:
+        _require("torch", "lightning")
+        if study.data.abstract is not None:
+            raise InputError(
+                "data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)"
+            )
+        for planned_run in plan(study, place.root).runs:
+            trainable(planned_run)
     create(place)
-    with hold(place.lock_file, patience) as lock:
-        _refuse_rehearsal(place)
-        write_plan(study, place, planned)
-        _make_corpus(study, place, watcher)
+
+
+def prepare(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool = True) -> Plan:
+    """Write everything that workers need: the study, its runs, the corpus; call it while holding the study.
+
+    Where the runs execute elsewhere, `verify` spares this machine the reading of every token: the workers do it.
+    """
+    planned = plan(study, place.root)
+    write_plan(study, place, planned)
+    if place.rehearsed:
+        return planned
+    made = _make_corpus(study, place, watcher, verify)
+    if made:
         # Now that the corpus is known, so is what the limits on its use leave of the grid.
         planned = plan(study, place.root)
         write_plan(study, place, planned)
-        unfinished = [run for run in planned.runs if place.run(run.id).result() is None]
-        watcher.planned(planned, unfinished)
-        Local((profile or LocalProfile()).processes, lock).launch(place, unfinished, watcher.event)
-        return read(place.root)
+    return planned
 
 
-def _refuse_rehearsal(place: StudyDirectory) -> None:
+def refuse_rehearsal(place: StudyDirectory) -> None:
+    """Keep a study that is to be trained out of the directory of a rehearsal, where workers only pretend."""
     if place.rehearsed:
         raise InputError(f"a study must not be run in the directory of a rehearsal, but got {place.root}")
 
@@ -289,28 +283,40 @@ def create(place: StudyDirectory) -> None:
         raise InputError(f"the study directory must be writable, but got {place.root}: {error.strerror}") from None
 
 
-def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher) -> None:
-    """Build the embedded corpus where it is absent; check every byte of the corpus that the runs will read."""
+def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
+    """Build the embedded corpus where it is absent, and check the runs' own; returns whether it was built."""
     from isoflop.tokens import embedded
     from isoflop.tokens.shards import Corpus
 
-    if study.data.embedded and not Corpus.stands(place.corpus):
+    absent = study.data.embedded and not Corpus.stands(place.corpus)
+    if absent:
         embedded.build(place.corpus, watcher.corpus)
     corpus = Corpus.open(place.corpus_of(study))
-    corpus.verify()
+    if verify:
+        corpus.verify()
     if study.data.embedded and corpus.fingerprint != embedded.fingerprint():
         raise InputError(
             f"{place.corpus} must have been made by this Python and voice library, but its fingerprint is "
             f"{corpus.fingerprint} and theirs is {embedded.fingerprint()}; delete it or use another --dir"
         )
+    return absent
 
 
 def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
     """Write what is to be run: the study, its runs, and the table of the plan last."""
     store.write_text(place.study_file, study.to_yaml())
     for run in planned.runs:
-        store.write_json(place.run(run.id).run_file, run.to_dict())
+        if not _stands(place, run):
+            store.write_json(place.run(run.id).run_file, run.to_dict(), durable=False)
     store.write_table(place.plan_file, planned.table())
+
+
+def _stands(place: StudyDirectory, run: Run) -> bool:
+    """Whether the run's file is there and whole: its name is the digest of its content."""
+    try:
+        return place.load_run(run.id) is not None
+    except CorruptFileError:
+        return False
 
 
 def read(directory: str | Path) -> Outcome:
@@ -368,6 +374,9 @@ def _notes(points: pd.DataFrame) -> list[str]:
     if "simulated" in points:
         return []
     notes = []
+    done = int((points["state"] == "done").sum())
+    if done < len(points):
+        notes.append(f"Provisional: {done} of {len(points)} runs are done; the others are not in the fit.")
     if points["params"].max() < _SMALL_MODELS:
         notes.append(
             "This is a smoke test on small models: it shows that every step works on real tokens. At these sizes the "
@@ -379,21 +388,3 @@ def _notes(points: pd.DataFrame) -> list[str]:
             "losses share noise that the intervals do not see."
         )
     return notes
-
-
-def status(directory: str | Path) -> list[dict[str, Any]]:
-    """Every run of a study: its point, the `step` it has come to, the training loss there, the cause if it failed."""
-    place = StudyDirectory(Path(directory))
-    rows = []
-    for point in store.points(place.root).to_dict("records"):
-        written = place.run(point["run"]).status()
-        step = point["steps"] if point["state"] == "done" else written.get("step", 0)
-        row = {str(key): value for key, value in point.items()}
-        rows.append({**row, "step": step, "train_loss": written.get("loss"), "cause": written.get("cause")})
-    return rows
-
-
-def failures(place: StudyDirectory) -> dict[str, str]:
-    """Cause by run id, for the runs of the grid that failed."""
-    rows = status(place.root)
-    return {row["run"]: row["cause"] or "unknown" for row in rows if row["state"] == "failed" and row["in_grid"]}

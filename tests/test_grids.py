@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from isoflop import workflow
+from isoflop.facts import prior_of
 from isoflop.planning import plan as planning
+from isoflop.planning.findings import forecasts
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import Plan
 from isoflop.study import Study
@@ -26,7 +28,7 @@ def planned(name: str) -> Plan:
     """The plan of a grid; the embedded corpus has a fingerprint of its own, or ids would follow its voices."""
     study = Study.load(ROOT / "grids" / f"{name}.yaml")
     if study.data.embedded:
-        return planning.plan(study, DataFacts("embedded", 247, 3_500_000), workflow.prior_of(study))
+        return planning.plan(study, DataFacts("embedded", 247, 3_500_000), prior_of(study))
     return workflow.plan(study)
 
 
@@ -103,7 +105,7 @@ def test_soda_64_is_centred_with_a_smooth_batch():
 @pytest.mark.parametrize("name", ["soda-64", "chinchilla", "speech"])
 def test_a_centred_grid_is_forecast_interior_and_not_refused(name):
     plan = planned(name)
-    outlook = workflow.forecasts(plan)
+    outlook = forecasts(plan)
     least = 0.95 if name == "soda-64" else 0.8
     assert {forecast.prior for forecast, _ in outlook} >= set(plan.settings.grid.forecast_under)
     for forecast, findings in outlook:

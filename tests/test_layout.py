@@ -17,15 +17,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A room may import rooms of a higher rank, and its own.
 RANKS = {
+    "__main__": -1,
     "cli": 0,
     "rehearsal": 1,
     "workflow": 2,
     "launching": 3,
     "reporting": 3,
+    "facts": 3,
     "training": 4,
     "tokens": 5,
     "store": 6,
     "tables": 6,
+    "claims": 7,
     "recommendation": 7,
     "planning": 8,
     "fitting": 9,
@@ -35,6 +38,7 @@ RANKS = {
     "study_recipe": 12,
     "settings": 13,
     "machine": 13,
+    "files": 13,
     "names": 13,
     "errors": 14,
 }
@@ -114,6 +118,7 @@ def test_tests_mirror_the_package():
     others = {
         *("test_analysis.py", "test_grids.py", "test_layout.py", "test_public.py"),
         *("fitting/test_coverage.py", "fitting/test_fit.py"),
+        "launching/test_slurm_faults.py",
     }
     for path in (ROOT / "tests").rglob("test_*.py"):
         relative = path.relative_to(ROOT / "tests")
@@ -124,6 +129,7 @@ def test_tests_mirror_the_package():
 LIGHT = [
     "import isoflop",
     "import isoflop.launching.local",
+    "import isoflop.launching.slurm, isoflop.launching.task, isoflop.launching.tending, isoflop.cli.watching",
     "import isoflop.store",
     "import isoflop.cli",
     "import isoflop.workflow",
@@ -139,6 +145,15 @@ def test_nothing_heavy_is_imported(statement):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_what_runs_on_login_nodes_and_in_crews_loads_no_tables():
+    script = (
+        "import isoflop.launching.crew, isoflop.launching.states, isoflop.cli.watching, sys\n"
+        "print([m for m in ('pandas', 'numpy', 'pydantic', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_package_loads_no_tables_either():

@@ -17,7 +17,7 @@ import pytest
 from isoflop import rehearsal, store, workflow
 from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.fitting import fit
-from isoflop.launching.base import LocalProfile
+from isoflop.launching.profiles import LocalProfile
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import published
 from isoflop.store import StudyDirectory
@@ -220,8 +220,7 @@ def test_surfaces_by_name(planned, tmp_path):
         rehearsal.surface(str(tmp_path / "bad.json"), study)
 
 
-def test_where_every_run_diverges_it_says_so(planned, tmp_path, monkeypatch):
-    monkeypatch.setattr(rehearsal, "_ROUNDS", 1)
+def test_where_every_run_diverges_it_says_so(planned, tmp_path):
     place = StudyDirectory(tmp_path)
     pretended = pretend(planned)
     for run in planned.runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 
 from isoflop import store
+from isoflop.claims import Claims, joined
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
@@ -30,24 +30,6 @@ def planned(tmp_path):
     return directory, made
 
 
-def test_a_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
-    path = tmp_path / "a.json"
-    store.write_json(path, {"old": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        store.write_json(path, {"new": math.nan})
-    with pytest.raises(OSError, match="a directory"), store.replacing(path) as temporary:
-        temporary.joinpath("x").write_text("not a directory")
-    assert store.read_json(path) == {"old": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
-def test_a_file_that_is_no_json_object_is_named(tmp_path, content):
-    (tmp_path / "a.json").write_text(content)
-    with pytest.raises(CorruptFileError, match=r"a\.json must hold a JSON object"):
-        store.read_json(tmp_path / "a.json")
-
-
 def test_points_hold_every_run_with_its_state(planned):
     directory, made = planned
     first, second, third = (run.id for run in made.runs[:3])
@@ -57,13 +39,21 @@ def test_points_hold_every_run_with_its_state(planned):
     table = store.points(directory.root)
     assert list(table["run"]) == [run.id for run in made.runs]
     assert list(table["state"]) == ["done", "planned", "failed", "planned", "planned", "planned"]
-    with directory.lock_file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with joined(directory.root) as crew:
+        Claims(directory.root, crew).take(second)
         assert list(store.points(directory.root)["state"])[:3] == ["done", "running", "failed"]
     assert table["loss"].notna().sum() == 1
     assert table.loc[0, "loss_text"] == 2.0
     assert table.loc[0, "params"] == made.runs[0].shape.parameters.total
     assert table["in_grid"].all()
+
+
+def test_a_result_is_published_once(planned):
+    directory, made = planned
+    place = directory.run(made.runs[0].id)
+    assert place.publish({"run": made.runs[0].id, "loss": 3.0}) == {"run": made.runs[0].id, "loss": 3.0}
+    assert place.publish({"run": made.runs[0].id, "loss": 4.0})["loss"] == 3.0
+    assert place.result()["loss"] == 3.0
 
 
 def test_a_run_that_left_the_grid_stays_and_says_so(planned):
@@ -146,15 +136,6 @@ def test_runs_of_another_revision_of_the_training_code_stay_readable_outside_the
     store.write_table(directory.plan_file, later.table())
     table = store.points(directory.root)
     assert list(table["in_grid"]) == [True] * 6 + [False] * 6
-
-
-def test_looking_at_the_lock_does_not_take_it(tmp_path):
-    directory = StudyDirectory(tmp_path)
-    assert not directory.worked_on
-    with directory.lock_file.open("w") as first, directory.lock_file.open() as second:
-        fcntl.flock(first, fcntl.LOCK_SH)
-        fcntl.flock(second, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        assert not directory.worked_on
 
 
 def test_any_damage_to_a_table_is_named(planned):

@@ -17,7 +17,8 @@ import yaml
 
 from isoflop import store, workflow
 from isoflop.errors import CorruptFileError, InputError, MissingExtraError, RunError
-from isoflop.launching.base import LocalProfile
+from isoflop.launching.profiles import LocalProfile
+from isoflop.launching.states import failures, states
 from isoflop.store import StudyDirectory
 from isoflop.tokens.shards import Corpus, Document, publishing, write_corpus
 from isoflop.tokens.stream import Utterance
@@ -152,7 +153,7 @@ def test_a_failed_run_is_named_and_the_others_finish(small_study, tmp_path):
     place.run(victim).metrics_file.mkdir(parents=True)
     outcome = workflow.run(study, tmp_path, ONE_WORKER)
     assert outcome.failed == [victim]
-    assert "metrics.csv" in workflow.failures(place)[victim]
+    assert "metrics.csv" in failures(place)[victim]
     assert "Traceback" in (place.run(victim).log / "output.txt").read_text()
     assert (outcome.points["state"] == "done").sum() == 2
     assert outcome.law is None
@@ -184,7 +185,7 @@ def test_a_corrupt_shard_is_named_and_nothing_is_trained(small_study, small_corp
 def test_two_at_once_are_refused(finished, tmp_path):
     file, _, _ = finished
     study, place = workflow.open_study(file, directory=tmp_path / "study")
-    with workflow.hold(place.lock_file), pytest.raises(RunError, match="one launcher at a time"):
+    with workflow.hold(place.root), pytest.raises(RunError, match="one launcher at a time"):
         workflow.run(study, place.root, ONE_WORKER, patience=0.1)
 
 
@@ -212,8 +213,7 @@ def test_ctrl_c_stops_everything_and_loses_nothing(finished, tmp_path):
     assert process.returncode == 130
     assert said.splitlines()[-1] == "stopped; call it again to carry on"
     assert not place.worked_on
-    states = {row["state"] for row in workflow.status(place.root)}
-    assert states <= {"done", "planned"}
+    assert {run.state for run in states(place)} <= {"done", "planned"}
     study, _ = workflow.open_study(file)
     workflow.run(study, place.root, LocalProfile(workers=2))
     assert results(place.root) == losses
@@ -282,5 +282,5 @@ def test_failures_outside_the_grid_are_not_the_studys(small_study, tmp_path):
     smaller = small_study(grid={"budgets": [2e8], "sizes": [12, 16, 24], "tolerance": 0.05, "min_cells": 3})
     outcome = workflow.run(smaller, tmp_path, ONE_WORKER)
     assert outcome.failed == []
-    assert workflow.failures(place) == {}
+    assert failures(place) == {}
     assert len(outcome.points) == 4

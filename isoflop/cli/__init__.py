@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from isoflop import __version__
-from isoflop.cli import corpus, planning, reading, rehearsing, running
+from isoflop.cli import corpus, planning, reading, rehearsing, running, watching
 from isoflop.errors import IsoflopError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _options(
 planning.register(app)
 rehearsing.register(app)
 running.register(app)
+watching.register(app)
 reading.register(app)
 app.add_typer(corpus.app, name="corpus")
 

@@ -6,9 +6,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from isoflop.errors import InputError
+
+if TYPE_CHECKING:
+    from isoflop.store import StudyDirectory
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file or a study directory.")]
 SetOption = Annotated[
@@ -19,6 +24,19 @@ DirOption = Annotated[
     Path | None, typer.Option("--dir", metavar="DIR", help="The study directory.  [default: studies/<name>]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def study_directory(study: Path, directory: Path | None) -> StudyDirectory:
+    """Where a study lives, as `isoflop.workflow.open_study` says it; quick where `study` is a directory."""
+    from isoflop.store import StudyDirectory
+
+    if study.is_dir() and directory is None:
+        if not StudyDirectory(study).study_file.exists():
+            raise InputError(f"a study directory must hold study.yaml, but {study} does not")
+        return StudyDirectory(study)
+    from isoflop.workflow import open_study
+
+    return open_study(study, (), directory)[1]
 
 
 def print_json(value: Any) -> None:

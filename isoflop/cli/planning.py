@@ -70,6 +70,7 @@ def plan(
     A grid that cannot tell is refused, with the shift that would cure it; --no-forecast shows it all the same.
     """
     from isoflop import workflow
+    from isoflop.planning.findings import forecasts
 
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
     planned = workflow.plan(loaded, place.root)
@@ -80,7 +81,7 @@ def plan(
             found = workflow.suggestion(planned, gpu_hours, progress)
         print_json(found.to_json()) if as_json else typer.echo(str(found))
         return
-    outlook = [] if no_forecast else workflow.forecasts(planned)
+    outlook = [] if no_forecast else forecasts(planned)
     refused = [finding for _, findings in outlook for finding in findings if finding.severity == "refuse"]
     if refused:
         raise InputError(f"{loaded.name}: {'; '.join(dict.fromkeys(map(str, refused)))}")

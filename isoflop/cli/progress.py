@@ -70,12 +70,12 @@ class Display:
         elif event.kind in {"finished", "failed"}:
             self._fraction[event.run] = 1.0
             self._finished += 1
-            what = (
-                f"loss {event.details['loss']:.4f}" if event.kind == "finished" else f"FAILED: {event.details['cause']}"
-            )
+            what = f"loss {event.details['loss']:.4f}" if event.kind == "finished" else f"FAILED: {_why(event)}"
             self._say(f"{self._finished}/{len(self._steps)} {event.run}: {what}")
             for name in event.details.get("corrupt", ()):
                 self._say(f"{event.run}: checkpoint {name} was corrupt and was not used")
+        elif event.kind == "retried":
+            self._say(f"{event.run}: to be tried again: {_why(event)}")
         done = sum(self._seconds[run] * fraction for run, fraction in self._fraction.items()) / sum(
             self._seconds.values()
         )
@@ -95,3 +95,7 @@ class Display:
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _why(event: Event) -> str:
+    return ": ".join(str(event.details[name]) for name in ("cause", "message") if event.details.get(name))

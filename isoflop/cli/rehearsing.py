@@ -53,9 +53,9 @@ def rehearse(
     """
     from isoflop import rehearsal, workflow
     from isoflop.cli.progress import Display
-    from isoflop.launching.base import LocalProfile
+    from isoflop.launching.profiles import load_profile
 
-    profile = LocalProfile.load(launcher)
+    profile = load_profile(launcher)
     loaded, place = workflow.open_study(study, tuple(overrides or ()))
     planned = workflow.plan(loaded, place.root)
     pretended = rehearsal.conditions(

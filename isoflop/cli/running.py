@@ -1,4 +1,4 @@
-"""Running a study and watching it: `run`, `status`."""
+"""Running a study here or on a cluster: `run`, `submit`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isoflop.cli.options import DirOption, JsonOption, SetOption, StudyArgument, print_json, say
+from isoflop.errors import InputError
 
 if TYPE_CHECKING:
+    from isoflop.launching.slurm import Submitted
     from isoflop.workflow import Outcome
 
 #: What shells expect of a command that Ctrl-C ended.
@@ -20,7 +22,7 @@ STOPPED = 130
 def register(app: typer.Typer) -> None:
     """Add this module's verbs to `app`."""
     app.command(epilog="Example: isoflop run grids/demo.yaml --launcher launchers/local.yaml")(run)
-    app.command(epilog="Example: isoflop status studies/demo")(status)
+    app.command(epilog="Example: isoflop submit grids/demo.yaml --launcher launchers/slurm-gpu.yaml --canary")(submit)
 
 
 def run(
@@ -32,12 +34,16 @@ def run(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a whole study: plan, make the corpus, train, fit, recommend, report. Called again, it carries on."""
+    """Run a whole study: plan, make the corpus, train, fit, recommend, report. Called again, it carries on.
+
+    With a cluster's profile it submits, watches until the runs are done, then fits; stopped, the jobs go on.
+    """
     from isoflop import workflow
     from isoflop.cli.progress import Display
-    from isoflop.launching.base import LocalProfile
+    from isoflop.launching.profiles import load_profile
+    from isoflop.launching.states import failures
 
-    profile = LocalProfile.load(launcher)
+    profile = load_profile(launcher)
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
     try:
         with Display() as display:
@@ -45,11 +51,13 @@ def run(
     except KeyboardInterrupt:
         say("stopped; call it again to carry on")
         raise typer.Exit(STOPPED) from None
-    for run_id, cause in workflow.failures(place).items():
+    for run_id, cause in failures(place).items():
         say(f"failed: {run_id}: {cause}")
     if as_json:
         print_json(_document(outcome))
         return
+    if outcome.provisional:
+        typer.echo("provisional: not every run of the grid is done")
     typer.echo(str(outcome.law) if outcome.law else f"no law: {outcome.reason}")
     if outcome.recommendation:
         typer.echo(f"\n{outcome.recommendation}")
@@ -61,6 +69,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "directory": outcome.directory,
         "runs": dict(Counter(outcome.points["state"])),
         "failed": outcome.failed,
+        "provisional": outcome.provisional,
         "law": outcome.law.to_json() if outcome.law else None,
         "reason": outcome.reason,
         "recommendation": outcome.recommendation.to_json() if outcome.recommendation else None,
@@ -68,42 +77,38 @@ def _document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def status(study: StudyArgument, directory: DirOption = None, as_json: JsonOption = False) -> None:
-    """Show every run of a study with its state."""
-    from rich.console import Console
-    from rich.table import Table
-
+def submit(
+    study: StudyArgument,
+    launcher: Annotated[Path, typer.Option("--launcher", metavar="FILE", help="A SLURM cluster's launcher profile.")],
+    overrides: SetOption = None,
+    directory: DirOption = None,
+    canary: Annotated[
+        bool,
+        typer.Option("--canary", help="First try the cheapest, the largest and the longest run for some steps."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a study's open runs into a cluster's queue and leave. Called again, it adds only what is missing."""
     from isoflop import workflow
+    from isoflop.cli.progress import Display
+    from isoflop.launching.profiles import SlurmProfile, load_profile
 
-    loaded, place = workflow.open_study(study, (), directory)
-    rows = workflow.status(place.root)
-    states = dict(Counter(row["state"] for row in rows))
+    profile = load_profile(launcher)
+    if not isinstance(profile, SlurmProfile):
+        raise InputError(f"--launcher must be a profile with launcher: slurm, but got {profile.launcher!r}")
+    loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
+    with Display() as display:
+        submitted = workflow.submit(loaded, profile, place.root, display.watcher, canary)
+    tell_submitted(submitted, place.root, as_json)
+
+
+def tell_submitted(submitted: Submitted, root: Path, as_json: bool) -> None:
+    """Say what a submission did."""
     if as_json:
-        print_json(
-            {
-                "study": loaded.name,
-                "simulated": place.rehearsed,
-                "directory": place.root,
-                "states": states,
-                "runs": rows,
-            }
-        )
-        return
-    name = f"{loaded.name} (simulated)" if place.rehearsed else loaded.name
-    table = Table(title=f"{name}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
-    for name in ("run", "state", "budget", "N total", "D tokens", "step", "loss", "cause"):
-        table.add_column(name, justify="left" if name in {"run", "state", "cause"} else "right")
-    for row in rows:
-        loss = row["loss"]
-        table.add_row(
-            row["run"],
-            row["state"] if row["in_grid"] else f"{row['state']}, not in the grid",
-            f"{row['budget']:.3g}",
-            f"{row['params']:,}",
-            f"{row['tokens']:,}",
-            f"{row['step']:,}/{row['steps']:,}",
-            f"{loss:.4f}" if loss == loss else "",
-            row["cause"] or "",
-        )
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+        print_json({**submitted.to_json(), "directory": root})
+    elif not submitted.submission:
+        typer.echo(f"nothing to submit: {submitted.waiting} tasks of the study are in the queue already")
+    else:
+        jobs = ", ".join(f"{part} {job}" for part, job in submitted.jobs.items())
+        typer.echo(f"submitted {submitted.tasks} tasks for {len(submitted.runs)} runs: {jobs}")
+        typer.echo(f"watch them: isoflop status {root} --watch")

@@ -1,27 +1,29 @@
-"""The launchers' contract: given planned runs, see to it that each has a result or a recorded cause of failure."""
+"""The launchers' contract: given planned runs, see to it that each has a result or a recorded cause of failure.
+
+Wherever runs execute, the same three things do the work: a *worker* (`worker`) trains run after run in a process of its
+own, a *crew* (`crew`) of workers on one machine picks the runs, longest first, by claims in the study directory, and a
+launcher starts crews: one on this machine (`local`), or one for every task of a SLURM array (`slurm`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from isoflop.errors import InputError
-from isoflop.machine import cores
 from isoflop.planning.runs import Run
-from isoflop.settings import explain
 from isoflop.store import StudyDirectory
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run: ``started``, ``progress``, ``finished``, ``failed``; `details` are plain values."""
+    """What happened to a run; `details` are plain values.
 
-    kind: Literal["started", "progress", "finished", "failed"]
+    ``started``, ``progress`` (step, loss), ``finished`` (loss), ``failed`` (cause, message) for good, ``stopped``
+    (cause) and ``retried`` (cause, message): it goes on, here or elsewhere.
+    """
+
+    kind: Literal["started", "progress", "finished", "failed", "stopped", "retried"]
     run: str
     details: dict[str, Any]
 
@@ -30,7 +32,7 @@ class Launcher(Protocol):
     """Where runs execute."""
 
     def launch(self, directory: StudyDirectory, runs: Sequence[Run], on_event: Callable[[Event], None]) -> None:
-        """Execute `runs`, reporting events; return when each is done or failed.
+        """Execute `runs`, reporting events; return when each is done, failed or in another crew's hands.
 
         Raises
         ------
@@ -40,39 +42,14 @@ class Launcher(Protocol):
         ...
 
 
-class LocalProfile(BaseModel):
-    """A launcher profile for this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    launcher: Literal["local"] = Field("local", description="where runs execute")
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, strict=True)] = Field(
-        "auto", description="worker processes, one thread each; auto: one for each core this process may use"
-    )
-
-    @classmethod
-    def load(cls, path: Path | None) -> LocalProfile:
-        """Read a profile, or the default where `path` is None; `InputError` states the broken rule and its value."""
-        if path is None:
-            return cls()
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"a launcher profile must be a readable YAML file, but got {path}: {error}") from None
-        try:
-            return cls.model_validate({} if content is None else content)
-        except ValidationError as error:
-            raise InputError(f"{path}: {explain(error, cls)}") from None
-
-    @property
-    def processes(self) -> int:
-        """Worker processes on this machine."""
-        return cores() if self.workers == "auto" else self.workers
-
-
 def estimated_seconds(run: Run) -> float:
     """Seconds that `run` takes on one CPU core, roughly: good enough to start the longest first and to forecast.
 
     A step costs 2 ms of overhead and its FLOPs at 25 GFLOP/s (small matmuls reach a quarter of a core's peak).
     """
     return run.steps * (2e-3 + run.flops / run.steps / 25e9)
+
+
+def longest_first(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Ids of `runs`, the longest first: so that no long one is left when all others are done."""
+    return tuple(run.id for run in sorted(runs, key=lambda run: (-estimated_seconds(run), run.id)))

@@ -159,6 +159,7 @@ def run(
     conditions: Conditions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     accelerator: str = "cpu",
+    micro_batches: int = 1,
 ) -> dict[str, Any]:
     """Pretend to train `run` in the study directory `directory` and return its result.
 
@@ -174,8 +175,8 @@ def run(
         What is pretended; None reads the study directory's.
     on_progress
         Called at every mark; what it raises ends the run, which stays resumable.
-    accelerator
-        As training's; it changes nothing.
+    accelerator, micro_batches
+        As training's; they change nothing here.
 
     Returns
     -------
@@ -230,7 +231,7 @@ def _finish(
         if on_progress is not None:
             on_progress(progress)
     result = _result(run, conditions, attempt, earlier.seconds + time.perf_counter() - began)
-    write_json(place.result_file, result)
+    result = place.publish(result)
     place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
     return result
 

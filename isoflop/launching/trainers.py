@@ -16,7 +16,13 @@ class Trainer(Protocol):
     """Carries a run on to its result, from wherever it is; see `isoflop.training.run.run`."""
 
     def __call__(
-        self, run: Run, directory: Path, *, on_progress: Callable[[Progress], None] | None = None
+        self,
+        run: Run,
+        directory: Path,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        accelerator: str = "cpu",
+        micro_batches: int = 1,
     ) -> dict[str, Any]:
         """Train `run` in the study directory `directory` and return its result."""
         ...

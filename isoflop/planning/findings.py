@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import count, percent, power
-from isoflop.planning.forecast import BudgetForecast, Forecast, forecast_cells
-from isoflop.planning.prior import Prior
+from isoflop.planning.forecast import BudgetForecast, Forecast, forecast, forecast_cells
+from isoflop.planning.prior import Prior, published
 from isoflop.planning.simulation import Cells
 
 if TYPE_CHECKING:
@@ -76,6 +76,22 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.cure}"
+
+
+def forecasts(planned: Plan) -> list[tuple[Forecast, tuple[Finding, ...]]]:
+    """What `planned` can be expected to tell under its prior and each that the study names beside it.
+
+    Each forecast comes with what speaks against the grid under that prior. Empty where the study names no prior.
+    """
+    study = planned.settings
+    laws = [planned.prior] if planned.prior is not None else []
+    laws += [published(name) for name in study.grid.forecast_under]
+    found = []
+    for law in laws:
+        made = forecast(planned, law, noise=study.grid.noise, window=study.fit.window)
+        ruled = study.grid.generator == "rule"
+        found.append((made, refusals(planned, law, made, ratio=study.grid.ratio_within, published=ruled)))
+    return found
 
 
 def refusals(

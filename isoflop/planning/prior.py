@@ -26,11 +26,11 @@ import yaml
 
 from isoflop.errors import InputError
 from isoflop.fitting.cost import CostModel
-from isoflop.study import PriorChoice
 
 if TYPE_CHECKING:
     from isoflop.fitting.law import Law
     from isoflop.fitting.points import Floats
+    from isoflop.study import PriorChoice
 
 
 #: d²ln L/d(ln N)² at an optimum where nothing is known: 0.02 to 0.04 for the published surfaces of text and audio at

@@ -95,6 +95,8 @@ class TrainingModule(lightning.LightningModule):
         What to train, on what, and how often something is due.
     checkpoint
         Where to carry on; None starts from the seed.
+    micro_batches
+        Parts into which a batch is split where it does not fit into memory at once: the same gradient, to rounding.
 
     Attributes
     ----------
@@ -106,12 +108,15 @@ class TrainingModule(lightning.LightningModule):
         The validation losses, after validation.
     """
 
-    def __init__(self, run: Run, source: Source, cadence: Cadence, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self, run: Run, source: Source, cadence: Cadence, checkpoint: Checkpoint | None, micro_batches: int = 1
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.planned = run
         self.source = source
         self.cadence = cadence
+        self.micro_batches = micro_batches
         self.read = source.batches(run)
         self.decoder = Decoder(trainable(run), run.seed)
         self.optimizer_state: dict[str, Any] | None = None
@@ -168,13 +173,12 @@ class TrainingModule(lightning.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = run.learning_rate * schedule.factor(step)
             tokens = torch.from_numpy(self.read(step)).to(self.device)
-            loss = mean_loss(self.decoder(tokens[:, :-1]), tokens[:, 1:])
-            self.manual_backward(loss)
+            loss = self._backward(tokens)
             norms.append(nn.utils.clip_grad_norm_(parameters, run.clip, foreach=True))
             optimizer.step()
             for parameter in parameters:
                 parameter.grad = None
-            losses.append(loss.detach())
+            losses.append(loss)
         loss_sum, norm_sum = torch.stack(losses + norms).view(2, -1).cpu().double().sum(1).tolist()
         if not math.isfinite(loss_sum) or not math.isfinite(norm_sum):
             raise Diverged(
@@ -183,6 +187,18 @@ class TrainingModule(lightning.LightningModule):
             )
         self.done = chunk[1]
         return {"loss_sum": loss_sum, "norm_sum": norm_sum}
+
+    def _backward(self, tokens: Tensor) -> Tensor:
+        """Add the gradient of the mean loss over `tokens`, a micro-batch at a time; returns that loss."""
+        parts = tokens.tensor_split(min(self.micro_batches, len(tokens)))
+        losses = []
+        for part in parts:
+            loss = mean_loss(self.decoder(part[:, :-1]), part[:, 1:])
+            if len(parts) > 1:
+                loss = loss * (len(part) / len(tokens))
+            self.manual_backward(loss)
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def val_dataloader(self) -> Iterable[Tensor]:
         """The held-out windows, (rows, s + 1)."""

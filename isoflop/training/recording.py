@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from isoflop.errors import Interrupted
 from isoflop.store import RunDirectory
 from isoflop.training import checkpoints
 from isoflop.training.metrics import Progress, add_row, cut_metrics
@@ -37,7 +38,8 @@ class Recorder(Callback):
     seconds, resumed
         What the run had spent before this start, and how often it was resumed, this start included.
     on_progress
-        Called when the status is rewritten and after the last step; what it raises ends the run.
+        Called when the status is rewritten and after the last step; what it raises ends the run, `Interrupted` at the
+        next row of metrics and with a checkpoint.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Recorder(Callback):
         self.loss = float("nan")
         self.began = self.told = time.perf_counter()
         self.first = module.done
+        self.stop: Interrupted | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,10 +82,17 @@ class Recorder(Callback):
         self.loss = self.loss_sum / self.steps
         if done % cadence.log == 0 or done == steps:
             self._write_row()
-        if done % cadence.checkpoint == 0 or done == steps:
+        stops = self.stop is not None and done % cadence.log == 0
+        if done % cadence.checkpoint == 0 or done == steps or stops:
             self._write_checkpoint()
+        if self.stop is not None and stops:
+            raise self.stop
         if time.perf_counter() - self.told >= STATUS_SECONDS or done == steps:
-            self._tell()
+            try:
+                self._tell()
+            except Interrupted as stop:
+                # Between two rows, a resumed run would write others than one that never stopped.
+                self.stop = stop
 
     def _write_row(self) -> None:
         add_row(self.directory, self.module.planned, self.module.done, self.loss, self.norm_sum / self.steps)
@@ -101,11 +111,16 @@ class Recorder(Callback):
             ),
         )
 
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come; the loss is NaN before the first step of this start."""
+        run, done = self.module.planned, self.module.done
+        speed = (done - self.first) * run.tokens_per_step / (time.perf_counter() - self.began)
+        return Progress(done, run.steps, self.loss, speed)
+
     def _tell(self) -> None:
         self.told = time.perf_counter()
-        run, done = self.module.planned, self.module.done
-        speed = (done - self.first) * run.tokens_per_step / (self.told - self.began)
-        progress = Progress(done, run.steps, self.loss, speed)
+        progress = self.progress
         self.directory.write_status("running", **vars(progress))
         if self.on_progress is not None:
             self.on_progress(progress)

@@ -55,6 +55,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     cadence: Cadence = _CADENCE,
     accelerator: str = "cpu",
+    micro_batches: int = 1,
 ) -> dict[str, Any]:
     """Train `run` in the study directory `directory` and return its result.
 
@@ -67,11 +68,15 @@ def run(
     source
         The tokens; None opens the study directory's corpus (and checks every shard: open it once for many runs).
     on_progress
-        Called about once a second; what it raises ends the run, which stays resumable.
+        Called about once a second, and before the result is published; what it raises ends the run, which stays
+        resumable. `Interrupted` does so at the next row of metrics, with a checkpoint.
     cadence
         Steps between rows of metrics and between checkpoints; no effect on the result.
     accelerator
         Lightning's name: ``cpu``, ``gpu``, ``auto``.
+    micro_batches
+        Parts of a batch, one after the other, where it does not fit into memory at once; the result is the same to
+        rounding.
 
     Returns
     -------
@@ -86,6 +91,8 @@ def run(
     ------
     InputError
         If the tokens are not those that the run was planned on; nothing is written.
+    Interrupted
+        If `on_progress` raised it.
     Diverged
         If the loss is not finite (a `RunError`); the status says ``failed`` and the cause.
     CorruptFileError
@@ -95,7 +102,8 @@ def run(
     place = study.run(run.id)
     result = place.result()
     if result is None:
-        result = _finish(run, place, source or data.open_source(study.shards()), on_progress, cadence, accelerator)
+        tokens = source or data.open_source(study.shards())
+        result = _finish(run, place, tokens, on_progress, cadence, accelerator, micro_batches)
     # Here, not only after training: a kill may have come between the result and this.
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return result
@@ -108,6 +116,7 @@ def _finish(
     on_progress: Callable[[Progress], None] | None,
     cadence: Cadence,
     accelerator: str,
+    micro_batches: int,
 ) -> dict[str, Any]:
     """Carry the run on from where it is to its result."""
     data.check(source, run)
@@ -115,7 +124,7 @@ def _finish(
     checkpoint = checkpoints.load_newest(place.checkpoints, run.id)
     if not place.run_file.exists():
         write_json(place.run_file, run.to_dict())
-    module = TrainingModule(run, source, cadence, checkpoint)
+    module = TrainingModule(run, source, cadence, checkpoint, micro_batches)
     recorder = Recorder(
         module,
         place,
@@ -129,7 +138,10 @@ def _finish(
     except Diverged as error:
         place.write_status("failed", cause="diverged", message=str(error), step=module.done, steps=run.steps)
         raise
-    write_json(place.result_file, result)
+    # Whoever watches may know of another that has taken the run over meanwhile: the validation may have been long.
+    if on_progress is not None:
+        on_progress(recorder.progress)
+    result = place.publish(result)
     place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
     return result
 

@@ -36,7 +36,7 @@ def test_rehearse_then_status_then_run(isoflop, study_file):
 
     code, out, _ = isoflop("status", document["directory"], "--json")
     assert json.loads(out)["simulated"] is True
-    assert "small (simulated): 24 done" in isoflop("status", document["directory"])[1]
+    assert "small-rehearsal (simulated): 24 done" in isoflop("status", document["directory"])[1]
     code, _, err = isoflop("run", document["directory"])
     assert code == 2
     assert "must not be run in the directory of a rehearsal" in err

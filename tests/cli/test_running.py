@@ -47,13 +47,13 @@ def test_a_failed_run_is_named_and_the_verb_still_exits_0(isoflop, study_file, t
     assert "no law: " in out
     code, out, _ = isoflop("status", study_file, "--json")
     assert json.loads(out)["states"] == {"failed": 1, "done": 5}
-    assert "metrics.csv" in next(row["cause"] for row in json.loads(out)["runs"] if row["run"] == victim)
+    assert "metrics.csv" in next(row["message"] for row in json.loads(out)["runs"] if row["run"] == victim)
 
 
 def test_status_of_what_is_no_study_exits_2(isoflop, study_file):
     code, _, err = isoflop("status", study_file)
     assert code == 2
-    assert "must hold plan.parquet" in err
+    assert "must hold plan.csv" in err
 
 
 def test_a_wrong_profile_exits_2_before_anything_is_written(isoflop, study_file, tmp_path):

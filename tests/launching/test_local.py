@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from isoflop import store, workflow
+from isoflop.claims import Claims, hold
 from isoflop.errors import RunError
 from isoflop.launching.base import Event, estimated_seconds
-from isoflop.launching.claims import hold
+from isoflop.launching.causes import Cause
 from isoflop.launching.local import Local
 from isoflop.store import StudyDirectory
 
@@ -32,8 +33,8 @@ def planned(small_study, tmp_path):
 
 
 def launch(place, runs, on_event, workers=1):
-    with hold(place.lock_file) as lock:
-        Local(workers, lock).launch(place, runs, on_event)
+    with hold(place.root) as crew:
+        Local(workers, crew).launch(place, runs, on_event)
 
 
 def children() -> list[int]:
@@ -80,10 +81,12 @@ def test_a_run_that_kills_its_workers_is_failed_and_the_others_finish(planned):
             os.kill(children()[0], signal.SIGKILL)
 
     launch(place, runs, kill)
-    assert [event.details["cause"] for event in heard if event.kind == "failed"] == [
-        "its worker ended with signal 9, 2 times"
-    ]
-    assert place.run(target).status()["state"] == "failed"
+    assert [event.details["cause"] for event in heard if event.kind == "failed"] == ["out of memory"]
+    assert [event.kind for event in heard if event.run == target].count("retried") == Cause.OUT_OF_MEMORY.retries
+    status = place.run(target).status()
+    assert status["state"] == "failed"
+    assert "killed by signal 9" in status["message"]
+    assert [claim.end["cause"] for claim in Claims(place.root).history(target)] == ["out of memory"] * 3
     assert sum(place.run(run.id).result() is not None for run in runs) == 2
 
 

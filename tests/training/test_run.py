@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim import AdamW
 
-from isoflop.errors import CorruptFileError, Diverged, InputError, RunError
+from isoflop.errors import CorruptFileError, Diverged, InputError, Interrupted, RunError
 from isoflop.planning.runs import Run
 from isoflop.store import RunDirectory, StudyDirectory, read_json
 from isoflop.training import checkpoints, recording
@@ -129,6 +129,37 @@ def test_a_finished_run_is_not_trained_again(study: Path, planned: Callable[...,
     assert {path: path.stat().st_mtime_ns for path in place_of(study, run).root.iterdir()} == before
 
 
+def test_micro_batches_give_the_same_loss_to_rounding(study: Path, planned: Callable[..., Run], tmp_path: Path) -> None:
+    run = planned(batch_size=3)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "corpus").symlink_to(study / "corpus")
+    whole, parts = train(run, study), train(run, other, micro_batches=2)
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+
+
+def test_asked_to_stop_it_does_so_at_a_row_with_a_checkpoint_and_goes_on_as_if_it_had_not(
+    study: Path, planned: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isoflop.training.recording.STATUS_SECONDS", 0.0)
+    run = planned()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "corpus").symlink_to(study / "corpus")
+    expected = train(run, other, cadence=Cadence(log=20, checkpoint=40))
+
+    def stop(progress: Progress) -> None:
+        raise Interrupted("time limit")
+
+    with pytest.raises(Interrupted, match="time limit"):
+        train(run, study, on_progress=stop, cadence=Cadence(log=20, checkpoint=40))
+    newest = checkpoints.load_newest(place_of(study, run).checkpoints, run.id)
+    assert newest is not None
+    assert newest.step == 20
+    assert losses(train(run, study, cadence=Cadence(log=20, checkpoint=40))) == losses(expected)
+    assert place_of(study, run).metrics_file.read_text() == place_of(other, run).metrics_file.read_text()
+
+
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(("stops", "resumed"), [((3,), 0), ((10,), 1), ((24, 25), 1), ((60,), 1), ((17, 38, 60), 3)])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
@@ -146,7 +177,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
         # All steps are done: what is left is the validation, and the weights are in the checkpoint.
         newest = checkpoints.load_newest(place_of(study, run).checkpoints, run.id)
         assert newest is not None
-        result, weights = train(run, study, on_progress=pytest.fail, cadence=CADENCE), newest.model
+        told: list[Progress] = []
+        result, weights = train(run, study, on_progress=told.append, cadence=CADENCE), newest.model
+        assert [progress.step for progress in told] == [60]
         metrics = place_of(study, run).metrics_file.read_text(encoding="utf-8")
     else:
         result, weights, metrics = finished(run, study)

@@ -1,0 +1,80 @@
+"""What is known before a study is planned: its data, from the corpus or its recipe, and the prior that it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isoflop import store
+from isoflop.errors import InputError
+from isoflop.planning import prior
+from isoflop.planning.ledger import DataFacts, SourceFacts
+from isoflop.planning.prior import Prior
+from isoflop.store import StudyDirectory
+from isoflop.study import Abstract, Study
+
+if TYPE_CHECKING:
+    from isoflop.tokens.shards import Corpus
+
+
+def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFacts:
+    """What is known of the study's data: from its corpus where that stands, else from its recipe.
+
+    Raises
+    ------
+    InputError
+        If the study names a corpus that is not there.
+    """
+    from isoflop.tokens import embedded
+    from isoflop.tokens.shards import Corpus
+
+    if study.data.abstract is not None:
+        return _abstract_facts(study.data.abstract)
+    if study.data.corpus is not None:
+        corpus = Corpus.open(study.data.corpus)
+        return _facts(corpus, corpus.digest)
+    if directory is not None and Corpus.stands(directory.corpus):
+        corpus = Corpus.open(directory.corpus)
+        return _facts(corpus, corpus.fingerprint)
+    return DataFacts(embedded.fingerprint(), embedded.VOCABULARY, unique_tokens=None)
+
+
+def _facts(corpus: Corpus, name: str) -> DataFacts:
+    return DataFacts(name, corpus.vocabulary, corpus.unique_tokens, held_out_tokens=corpus.held_out_tokens)
+
+
+def _abstract_facts(data: Abstract) -> DataFacts:
+    """What a study file tells of data that are not there; a source's tokens are part of what the data are."""
+    if not data.sources:
+        return DataFacts(f"abstract-{data.vocabulary}-{data.unique_tokens}", data.vocabulary, data.unique_tokens)
+    sources = tuple(
+        SourceFacts(
+            name=name,
+            unique_tokens=source.unique_tokens,
+            share=source.share,
+            tokens_per_second=source.tokens_per_second or 0.0,
+            audio_share=source.audio_share,
+            orders=source.orders,
+        )
+        for name, source in data.sources.items()
+    )
+    named = "-".join(f"{source.name}:{source.unique_tokens}x{source.share:g}" for source in sources)
+    total = sum(source.unique_tokens for source in sources)
+    return DataFacts(f"abstract-{data.vocabulary}-{named}", data.vocabulary, total, sources)
+
+
+def prior_of(study: Study) -> Prior | None:
+    """The prior that the study names, its law read where it is a file; None where it names none.
+
+    Raises
+    ------
+    InputError
+        If there is no such law.
+    CorruptFileError
+        If the file is not a law.
+    """
+    choice = study.grid.prior
+    if choice is None or choice.law is None:
+        return prior.chosen(choice)
+    if not choice.law.is_file():
+        raise InputError(f"grid.prior.law must be the law.json of a study, but {choice.law} does not exist")
+    return prior.chosen(choice, store.read_law(choice.law))

@@ -1,0 +1,94 @@
+"""Which run comes next: the first that is open and free; the dead are buried, the silent waited for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from isoflop.claims import Claims, Observer, joined
+from isoflop.files import publish_json, write_json
+from isoflop.launching.causes import FAILED, Cause
+from isoflop.launching.selection import Selection
+from isoflop.store import StudyDirectory
+
+
+@pytest.fixture
+def place(tmp_path):
+    return StudyDirectory(tmp_path)
+
+
+@pytest.fixture
+def crew(tmp_path):
+    with joined(tmp_path) as crew:
+        yield crew
+
+
+def selection(place, crew, order="abc", observer=None):
+    return Selection(place, Claims(place.root, crew, observer), list(order))
+
+
+def done(place, run):
+    place.run(run).publish({"run": run, "loss": 1.0})
+
+
+def test_the_order_is_kept_and_what_is_done_failed_or_cancelled_is_passed_over(place, crew):
+    done(place, "a")
+    place.run("b").write_status("failed", cause="error")
+    write_json(place.run("c").cancelled_file, {})
+    chosen = selection(place, crew, "abcde")
+    assert [chosen.take().name, chosen.take().name, chosen.take()] == ["d", "e", None]
+    assert not chosen.waiting
+
+
+def test_a_run_in_living_hands_is_left_there(place, crew, tmp_path):
+    with joined(tmp_path) as other:
+        assert selection(place, other, "a").take().name == "a"
+        mine = selection(place, crew, "a")
+        assert mine.take() is None
+        assert not mine.waiting
+
+
+def test_a_dead_crews_run_is_taken_over_and_counted(place, crew, tmp_path):
+    for token in range(1, 5):
+        with joined(tmp_path) as other:
+            claim = selection(place, other, "a").take()
+            assert claim.token == token
+    # That was the fourth without a step: once too often.
+    assert selection(place, crew, "a").take() is None
+    status = place.run("a").status()
+    assert (status["state"], status["cause"]) == ("failed", "node failure")
+    assert [end.end["cause"] for end in Claims(tmp_path).history("a")] == [Cause.NODE_FAILURE] * 4
+
+
+def test_a_silent_crew_is_waited_for_until_its_lease_is_over(place, crew, tmp_path):
+    with joined(tmp_path, lease=30) as other:
+        far = replace(other, boot="another machine")
+        Claims(tmp_path, far).take("a")
+        now = [0.0]
+        mine = selection(place, crew, "a", Observer(tmp_path, clock=lambda: now[0]))
+        assert mine.take() is None
+        assert mine.waiting
+        now[0] = 31
+        assert mine.take().token == 2
+
+
+def test_a_result_that_came_meanwhile_is_not_worked_for_again(place, crew, monkeypatch):
+    chosen = selection(place, crew, "a")
+    take = Claims.take
+
+    def late(self, name):
+        done(place, name)
+        return take(self, name)
+
+    monkeypatch.setattr(Claims, "take", late)
+    assert chosen.take() is None
+    assert Claims(place.root).latest("a").end["outcome"] == "done"
+
+
+def test_an_end_is_written_once_even_where_two_bury(place, crew, tmp_path):
+    with joined(tmp_path) as other:
+        claim = Claims(tmp_path, other).take("a")
+    assert Claims(tmp_path, crew).end(claim, FAILED, cause=Cause.NODE_FAILURE)
+    assert not Claims(tmp_path, crew).end(claim, FAILED, cause=Cause.NODE_FAILURE)
+    assert not publish_json(tmp_path / "claims" / "a" / "000001.json", {})
