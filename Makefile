@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slurm lint format install bench clean
+.PHONY: demo prompts test test-slurm lint format install bench clean
 .DEFAULT_GOAL := demo
 
 demo: install  ## rehearse SODA's study on simulated losses (seconds), then run a whole one on speech tokens (minutes)
@@ -16,6 +16,10 @@ test: install lint  ## lint, types, every test
 test-slurm: install  ## sweeps on real SLURM clusters, started and stopped on this machine (root, Debian)
 	$(BIN)/pytest -n 2 -m slurm
 
+prompts:  ## real speech for the tests: five languages with transcripts, Debian packages (as root)
+	apt-get install -qq --no-install-recommends -o Dpkg::Options::=--path-include=/usr/share/doc/asterisk-core-sounds-* \
+		$(foreach language,en es fr it ru,asterisk-core-sounds-$(language) asterisk-core-sounds-$(language)-g722)
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -27,6 +31,8 @@ format: install  ## mend what ruff can mend
 
 bench: install  ## ratios against plain loops and peers
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/tokens.py
+	$(BIN)/python benchmarks/tokens_reading.py
 
 install: $(INSTALLED)  ## one .venv with everything; quick when nothing changed
 
@@ -34,6 +40,8 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isoflop needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt einops
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1
 	touch $@
 
 clean:  ## remove the environment and caches; studies stay

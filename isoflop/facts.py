@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from isoflop import store
 from isoflop.errors import InputError
 from isoflop.planning import prior
@@ -11,9 +9,6 @@ from isoflop.planning.ledger import DataFacts, SourceFacts
 from isoflop.planning.prior import Prior
 from isoflop.store import StudyDirectory
 from isoflop.study import Abstract, Study
-
-if TYPE_CHECKING:
-    from isoflop.tokens.shards import Corpus
 
 
 def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFacts:
@@ -25,21 +20,19 @@ def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFac
         If the study names a corpus that is not there.
     """
     from isoflop.tokens import embedded
+    from isoflop.tokens.facts import facts
     from isoflop.tokens.shards import Corpus
 
     if study.data.abstract is not None:
         return _abstract_facts(study.data.abstract)
+    length = study.model.sequence_length
     if study.data.corpus is not None:
         corpus = Corpus.open(study.data.corpus)
-        return _facts(corpus, corpus.digest)
+        return facts(corpus, corpus.digest, length, study.data.weights, study.data.text_share)
     if directory is not None and Corpus.stands(directory.corpus):
         corpus = Corpus.open(directory.corpus)
-        return _facts(corpus, corpus.fingerprint)
+        return facts(corpus, corpus.fingerprint, length)
     return DataFacts(embedded.fingerprint(), embedded.VOCABULARY, unique_tokens=None)
-
-
-def _facts(corpus: Corpus, name: str) -> DataFacts:
-    return DataFacts(name, corpus.vocabulary, corpus.unique_tokens, held_out_tokens=corpus.held_out_tokens)
 
 
 def _abstract_facts(data: Abstract) -> DataFacts:

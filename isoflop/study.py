@@ -71,6 +71,15 @@ class Data(Section):
     embedded: bool = Field(False, description="speech and text made on the spot from the Python library's own prose")
     corpus: Path | None = Field(None, description="folder of token shards; a relative path starts at the study file")
     abstract: Abstract | None = Field(None, description="only described: planned, never trained")
+    weights: dict[str, Number] = Field(
+        {}, description="shares of the corpus's sources in a run's tokens, in any unit; default: by their tokens"
+    )
+    text_share: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="part of a run's tokens from sources of text alone (fraction); default: as weighted",
+    )
 
     @field_validator("corpus")
     @classmethod
@@ -84,6 +93,8 @@ class Data(Section):
         chosen = [self.embedded, self.corpus is not None, self.abstract is not None]
         if sum(chosen) != 1:
             raise ValueError(f"exactly one of embedded, corpus and abstract must be given, but got {sum(chosen)}")
+        if self.corpus is None and (self.weights or self.text_share is not None):
+            raise ValueError("weights and text_share must be of a corpus, but got no corpus")
         return self
 
 
@@ -325,7 +336,7 @@ class Study(Section):
         """Relative paths start at the study file."""
         updates: dict[str, Section] = {}
         if self.data.corpus is not None:
-            updates["data"] = Data(corpus=(folder / self.data.corpus).resolve())
+            updates["data"] = self.data.model_copy(update={"corpus": (folder / self.data.corpus).resolve()})
         if self.grid.prior is not None and self.grid.prior.law is not None:
             prior = PriorChoice(law=(folder / self.grid.prior.law).resolve())
             updates["grid"] = self.grid.model_copy(update={"prior": prior})

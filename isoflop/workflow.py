@@ -284,7 +284,7 @@ def create(place: StudyDirectory) -> None:
 
 
 def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
-    """Build the embedded corpus where it is absent, and check the runs' own; returns whether it was built."""
+    """Build the embedded corpus where it is absent, and check the one that the runs will read; returns whether it was built."""
     from isoflop.tokens import embedded
     from isoflop.tokens.shards import Corpus
 
@@ -293,7 +293,7 @@ def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: 
         embedded.build(place.corpus, watcher.corpus)
     corpus = Corpus.open(place.corpus_of(study))
     if verify:
-        corpus.verify()
+        corpus.check()
     if study.data.embedded and corpus.fingerprint != embedded.fingerprint():
         raise InputError(
             f"{place.corpus} must have been made by this Python and voice library, but its fingerprint is "

@@ -1,8 +1,13 @@
-"""A small corpus and a study of seconds on it, for the tests that run whole studies."""
+"""A small corpus and a study of seconds on it, for the tests that run whole studies; and real speech."""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import os
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +52,46 @@ def small_content(small_corpus: Path) -> dict[str, object]:
 def small_study(small_content: dict[str, object]) -> Callable[..., Study]:
     """Make that study; keywords replace sections."""
     return lambda **sections: Study.parse({**small_content, **sections})
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Real speech in five languages with its transcripts: a manifest, and the folder that its paths start from."""
+
+    manifest: Path
+    root: Path
+    languages: tuple[str, ...]
+
+
+#: Debian's asterisk-core-sounds-*: the voice of each language (`make prompts` installs them).
+VOICES = {
+    "en": "en_US_f_Allison",
+    "es": "es_MX_f_Allison",
+    "fr": "fr_CA_f_June",
+    "it": "it_IT_m_Carlo",
+    "ru": "ru_RU_f_IvrvoiceRU",
+}
+SOUNDS = Path("/usr/share/asterisk/sounds")
+#: G.722 has 8,000 bytes a second: prompts of 1.5 to 6 seconds.
+SIZES = range(12_000, 48_000)
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
+    """All prompts with a transcript, of a few seconds each; skips where they are not installed, but not in CI."""
+    if not all((SOUNDS / voice).is_dir() for voice in VOICES.values()):
+        words = "real speech must be installed: make prompts (Debian's asterisk-core-sounds)"
+        assert "CI" not in os.environ, words
+        pytest.skip(words)
+    manifest = tmp_path_factory.mktemp("prompts") / "prompts.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "path", "text", "speaker", "language"])
+        for language, voice in VOICES.items():
+            script = Path(f"/usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz")
+            lines = gzip.decompress(script.read_bytes()).decode("utf-8-sig").splitlines()
+            for name, text in re.findall(r"^([\w/-]+): *([^\[\n]+)$", "\n".join(lines), re.MULTILINE):
+                sound = SOUNDS / voice / f"{name}.g722"
+                if sound.is_file() and sound.stat().st_size in SIZES:
+                    table.writerow([f"{language}/{name}", sound.relative_to(SOUNDS), text.strip(), voice, language])
+    return Prompts(manifest, SOUNDS, tuple(VOICES))

@@ -173,11 +173,11 @@ def test_a_study_whose_runs_all_diverge_says_so(small_study, tmp_path):
 def test_a_corrupt_shard_is_named_and_nothing_is_trained(small_study, small_corpus, tmp_path):
     corpus = tmp_path / "corpus"
     subprocess.run(["cp", "-r", str(small_corpus), str(corpus)], check=True)
-    shard = corpus / "train.0.tokens"
+    shard = corpus / "shards" / "00000.tokens"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(CorruptFileError, match=r"train\.0\.tokens is not what was written"):
+    with pytest.raises(CorruptFileError, match=r"00000\.tokens is not what was written"):
         workflow.run(small_study(data={"corpus": str(corpus)}), tmp_path / "study", ONE_WORKER)
     assert {path.name for path in (tmp_path / "study").glob("runs/*/*")} == {"run.json"}
 

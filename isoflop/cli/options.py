@@ -14,6 +14,8 @@ from isoflop.errors import InputError
 
 if TYPE_CHECKING:
     from isoflop.store import StudyDirectory
+#: What shells expect of a command that Ctrl-C ended.
+STOPPED = 130
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file or a study directory.")]
 SetOption = Annotated[

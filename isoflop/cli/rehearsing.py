@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from isoflop.cli.options import JsonOption, SetOption, StudyArgument, print_json, say
-from isoflop.cli.running import STOPPED
+from isoflop.cli.options import STOPPED, JsonOption, SetOption, StudyArgument, print_json, say
 
 
 def register(app: typer.Typer) -> None:

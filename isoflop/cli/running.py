@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isoflop.cli.options import DirOption, JsonOption, SetOption, StudyArgument, print_json, say
+from isoflop.cli.options import STOPPED, DirOption, JsonOption, SetOption, StudyArgument, print_json, say
 from isoflop.errors import InputError
 
 if TYPE_CHECKING:
     from isoflop.launching.slurm import Submitted
     from isoflop.workflow import Outcome
-
-#: What shells expect of a command that Ctrl-C ended.
-STOPPED = 130
 
 
 def register(app: typer.Typer) -> None:

@@ -91,6 +91,7 @@ class Planner:
             clip=recipe.clip,
             seed=seed,
             data=self.data.fingerprint,
+            mixture=self.data.mixture,
             validation_tokens=self.study.training.validation_tokens,
             precision=self.study.training.precision,
             optimizer=recipe.optimizer,

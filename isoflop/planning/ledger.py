@@ -51,7 +51,9 @@ class DataFacts:
     sources
         The same by source, where the study tells them apart.
     held_out_tokens
-        Tokens held out for validation; None while they are not known.
+        Tokens held out for validation, as far as the mixture can use them; None while they are not known.
+    mixture
+        Source and share, where the study asks for shares that are not the data's own.
     """
 
     fingerprint: str
@@ -59,6 +61,7 @@ class DataFacts:
     unique_tokens: int | None
     sources: tuple[SourceFacts, ...] = ()
     held_out_tokens: int | None = None
+    mixture: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -17,7 +17,7 @@ from isoflop.flops import AnyShape, Listed, Shape
 from isoflop.planning.schedule import Decay, Schedule
 
 #: Bumped when new training code gives an unchanged run another loss: old results must not pass for new ones.
-TRAINING_REVISION = 1
+TRAINING_REVISION = 2
 
 #: What locates a run in its grid without changing what is computed.
 _PLACE = frozenset({"budget", "flops"})
@@ -25,7 +25,7 @@ _PLACE = frozenset({"budget", "flops"})
 _BRANCH = frozenset({"steps", "decay_steps"})
 
 #: Added after runs had ids: left out of them at these values, so that those ids still name the same work.
-_LATER: dict[str, Any] = {"optimizer": "adamw", "decay": "linear", "final_rate": 0.0}
+_LATER: dict[str, Any] = {"optimizer": "adamw", "decay": "linear", "final_rate": 0.0, "mixture": ()}
 _LATER_IN_SHAPE: dict[str, Any] = {"mlp": "gated"}
 
 Precision = Literal["32", "bf16"]
@@ -65,6 +65,8 @@ class Run:
         by lr/lr_max (the SODA authors').
     decay, final_rate
         Form of the schedule's decay, and the rate it ends in as a fraction of the peak.
+    mixture
+        Source and share of the tokens, where the study asks for shares; empty: each source by its tokens.
     """
 
     budget: float
@@ -87,6 +89,7 @@ class Run:
     optimizer: Optimizer = "adamw"
     decay: Decay = "linear"
     final_rate: float = 0.0
+    mixture: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "validation_tokens"):
@@ -152,6 +155,7 @@ class Run:
         if not needed <= set(values) <= names:
             wrong = (needed - set(values)) | (set(values) - names)
             raise InputError(f"a run must have the fields {sorted(names)}, but differs in {sorted(wrong)}")
+        values["mixture"] = tuple((str(name), float(share)) for name, share in values.get("mixture", ()))
         kind = Listed if "params" in values["shape"] else Shape
         run = cls(**{**values, "shape": kind(**values["shape"])})
         if record.get("revision") == TRAINING_REVISION and record.get("id") != run.id:

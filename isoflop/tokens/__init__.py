@@ -2,9 +2,15 @@
 
 ::
 
-    prose ──> text ──────────────┐
-      └────> speech ──> codecs ──┴──> stream ──> shards ──> mixture ──> training
-    embedded: that whole way, for the corpus that is made on the spot       listening: the way back, to a wave
+    sources ──> audio ──> preparation ──> encoding (codecs) ──┐
+       └──────> tokenizers ───────────────────────────────────┴──> stream ──> shard_files ──> shards
+    tokenization: that whole way, by a job whose shards any number of workers make, killed or not
 
-Importing this loads nothing; audio libraries and the voice are imported where they are used.
+    shards ──> reading ──> mixture (turns of the sources, a permutation of each) ──> training
+       ├────> facts: what a plan needs to know
+       └────> listening: the way back, to a wave
+
+    embedded: a corpus that is made on the spot, of prose that is spoken (prose, speech, units)
+
+Importing this loads nothing; audio libraries, codecs and the voice are imported where they are used.
 """

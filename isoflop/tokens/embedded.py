@@ -124,7 +124,7 @@ def make(
     with publishing(directory) as place:
         scratch = place / "units"
         scratch.mkdir()
-        fitting, parts = _units(cast, calibration, scratch, place / mfcc.FILE_NAME)
+        fitting, parts = _units(cast, calibration, scratch, place)
         speaking = [unit for unit, _ in parts]
         report = _reporter(progress, [fitting, *speaking])
         units.run([fitting], workers, report("fitting the codec"))

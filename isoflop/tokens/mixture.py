@@ -1,17 +1,119 @@
-"""Which tokens a run sees at which step: a pure function of corpus, seed and step.
+"""Which tokens a run sees at which step: a pure function of corpus, mixture, seed and step.
 
-The packed training stream is cut into windows of `sequence_length` targets, in a new permutation for every pass. So
-resuming is free, and two runs that differ only in length see the same prefix. Even passes read each document once,
-odd ones its twin: content repeats from the second pass on, and nothing repeats exactly before the third.
+The packed training stream of each source is cut into windows of `sequence_length` targets. The *mixture* says which
+source the n-th window of a run is from: sources take turns so evenly that after any number of windows each is within
+a few of its share. Within a source, every pass reads the windows in a new order (see `isoflop.tokens.permutation`):
+the even passes each document once, the odd ones its twin, where the corpus has twins. So content repeats from the
+second pass on, and with twins nothing repeats exactly before the third.
+
+Nothing is drawn and nothing remembered. So resuming is free, two runs that differ only in length see the same
+prefix, and a corpus of any size takes the same little memory.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
-from isoflop.tokens.shards import PASSES, Corpus
+from isoflop.tokens.permutation import key, permuted
+from isoflop.tokens.reading import Piece, TokenStream
+from isoflop.tokens.shards import Corpus
+
+#: Shares are whole parts of this many: fine enough for any weight, and 2^39 windows times it are an int64.
+_PARTS = 2**24
+#: Windows that are placed at once.
+_BLOCK = 4096
+
+
+class Turns:
+    """Whose turn it is: sources in shares, as evenly as whole numbers can be.
+
+    The first source has every window at which i·share rounds to a new whole number; those left are numbered again and
+    shared by the others in the same way. After any number of windows, a source's count is its share to within the
+    number of sources.
+
+    Parameters
+    ----------
+    shares
+        By source; they are scaled to sum to one, and kept to one part in 2^24.
+
+    Raises
+    ------
+    InputError
+        If none is positive, or one is negative or less than that part.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        total = sum(shares.values())
+        parts = {name: round(share / total * _PARTS) if total > 0 else 0 for name, share in shares.items()}
+        if not parts or min(parts.values()) < 1:
+            raise InputError(f"the share of every source must be over {1 / _PARTS:.1g}, but got {dict(shares)}")
+        self.parts = parts
+
+    def of(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the source of each of these windows of a run, and how many the source has had before."""
+        source = np.full(len(windows), len(self.parts) - 1)
+        rank = windows.copy()
+        left = np.arange(len(windows))
+        remaining = sum(self.parts.values())
+        for number, part in enumerate(list(self.parts.values())[:-1]):
+            before = (rank[left] * part + remaining // 2) // remaining
+            after = ((rank[left] + 1) * part + remaining // 2) // remaining
+            own = after > before
+            source[left[own]] = number
+            rank[left] = np.where(own, before, rank[left] - before)
+            left = left[~own]
+            remaining -= part
+        return source, rank
+
+
+def resolve(corpus: Corpus, weights: Mapping[str, float], text_share: float | None = None) -> dict[str, float]:
+    """The share of a run's tokens that each source of `corpus` gives.
+
+    Parameters
+    ----------
+    corpus
+        Whose sources are mixed.
+    weights
+        By source, in any unit (131 : 73 : 37, or hours); a source at 0 is left out. Empty: each by its tokens, so that
+        all come to their end together.
+    text_share
+        Of the sources without sound, together; their weights and those of the others then count among themselves.
+
+    Returns
+    -------
+    dict
+        Shares that sum to one, to nine digits, so that equal mixtures are equal values.
+
+    Raises
+    ------
+    InputError
+        If a source is unknown or not weighted, a weight negative, or a share of text asked for that cannot be.
+    """
+    sources = {name: counts["train"] for name, counts in corpus.sources.items()}
+    if weights and set(weights) != set(sources):
+        raise InputError(
+            f"weights must be given for the sources {', '.join(sources)}, but got {', '.join(map(str, weights))}"
+        )
+    given = dict(weights) if weights else {name: float(counts["tokens"]) for name, counts in sources.items()}
+    if min(given.values()) < 0 or not sum(given.values()) > 0:
+        raise InputError(f"weights must be 0 or more, and not all 0, but got {given}")
+    if text_share is not None:
+        text = {name for name, counts in sources.items() if not counts["seconds"]}
+        of_text = sum(given[name] for name in text)
+        of_sound = sum(given[name] for name in sources if name not in text)
+        if not 0 <= text_share <= 1 or (text_share > 0 and not of_text) or (text_share < 1 and not of_sound):
+            raise InputError(
+                "0 <= text_share <= 1 must hold, with sources of text and of sound for what is over 0, but got "
+                f"{text_share:g} and the text sources {sorted(text)} of {', '.join(sources)}"
+            )
+        scale = {True: text_share / (of_text or 1), False: (1 - text_share) / (of_sound or 1)}
+        given = {name: weight * scale[name in text] for name, weight in given.items()}
+    total = sum(given.values())
+    return {name: float(f"{given[name] / total:.9g}") for name in sources if given[name] > 0}
 
 
 class Sampler:
@@ -26,29 +128,47 @@ class Sampler:
     batch_size
         Sequences per step.
     seed
-        Of the permutations.
+        Of the orders.
+    mixture
+        Share by source (see `resolve`); empty: each source by its tokens.
 
     Raises
     ------
     InputError
-        If a number is not positive, or the split is shorter than one sequence.
+        If a number is not positive, a source unknown, or its split shorter than one sequence.
     """
 
-    def __init__(self, corpus: Corpus, sequence_length: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        sequence_length: int,
+        batch_size: int,
+        seed: int,
+        mixture: Mapping[str, float] | None = None,
+    ) -> None:
         if sequence_length < 1 or batch_size < 1:
             raise InputError(
                 f"sequence_length >= 1 and batch_size >= 1 must hold, but got {sequence_length} and {batch_size}"
             )
         self.batch_size = batch_size
         self.seed = seed
-        self._passes = [windows(corpus.tokens("train", number), sequence_length) for number in range(PASSES)]
-        self.windows_per_pass = len(self._passes[0])
-        if not self.windows_per_pass:
-            raise InputError(
-                f"the training split must hold sequence_length + 1 = {sequence_length + 1} tokens, but holds "
-                f"{corpus.unique_tokens}"
-            )
-        self._permutation: tuple[int, NDArray[np.int64]] = (0, permutation(self.windows_per_pass, seed, 0))
+        self._length = sequence_length
+        self._turns = Turns(mixture or resolve(corpus, {}))
+        self._passes = corpus.passes
+        #: Windows of each source in one pass, and where each of its passes begins in the stream of all.
+        self.windows_per_pass: dict[str, int] = {}
+        self._begins: list[NDArray[np.int64]] = []
+        pieces: list[Piece] = []
+        total = 0
+        for name in self._turns.parts:
+            passes = [corpus.pieces("train", number, name) for number in range(self._passes)]
+            tokens = sum(piece.count for piece in passes[0])
+            self.windows_per_pass[name] = _windows(name, tokens, sequence_length)
+            self._begins.append(total + tokens * np.arange(self._passes))
+            total += tokens * self._passes
+            pieces += [piece for each in passes for piece in each]
+        self._stream = TokenStream(pieces, corpus.layout.dtype)
+        self._block: tuple[int, list[int], list[int]] = (-1, [], [])
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Sequences of `step` (from 0), shape (batch_size, sequence_length + 1).
@@ -57,62 +177,83 @@ class Sampler:
         """
         if step < 0:
             raise InputError(f"step >= 0 must hold, but got {step}")
-        number, place = divmod(step * self.batch_size, self.windows_per_pass)
-        parts = []
-        missing = self.batch_size
-        while missing:
-            chosen = self._permuted(number)[place : place + missing]
-            parts.append(self._passes[number % PASSES][chosen])
-            missing -= len(chosen)
-            number, place = number + 1, 0
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.int64)
+        sequences = np.empty((self.batch_size, self._length + 1), dtype=np.int64)
+        first, stop = step * self.batch_size, (step + 1) * self.batch_size
+        for number in range(first // _BLOCK, -(-stop // _BLOCK)):
+            pieces, places = self._located(number)
+            begin, end = max(first, number * _BLOCK), min(stop, (number + 1) * _BLOCK)
+            inside = slice(begin - number * _BLOCK, end - number * _BLOCK)
+            self._stream.fill(sequences[begin - first : end - first], pieces[inside], places[inside])
+        return sequences
 
-    def _permuted(self, number: int) -> NDArray[np.int64]:
-        if self._permutation[0] != number:
-            self._permutation = (number, permutation(self.windows_per_pass, self.seed, number))
-        return self._permutation[1]
+    def _located(self, number: int) -> tuple[list[int], list[int]]:
+        """Where the windows of block `number` of the run lie; the last block is kept, as steps follow each other."""
+        if self._block[0] != number:
+            windows = np.arange(number * _BLOCK, (number + 1) * _BLOCK)
+            self._block = (number, *self._stream.locate(self._starts(windows)))
+        return self._block[1:]
+
+    def _starts(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each of these windows of the run starts in the stream of all sources and passes."""
+        source, rank = self._turns.of(windows)
+        starts = np.empty_like(windows)
+        for index, (name, count) in enumerate(self.windows_per_pass.items()):
+            own = np.flatnonzero(source == index)
+            turn, place = np.divmod(rank[own], count)
+            for number in np.unique(turn).tolist():
+                rows = turn == number
+                order = permuted(place[rows], count, key(self.seed, name, number))
+                starts[own[rows]] = self._begins[index][number % self._passes] + order * self._length
+        return starts
 
 
-def validation_windows(corpus: Corpus, sequence_length: int, tokens: int) -> NDArray[np.int64]:
-    """Windows of the first held-out tokens, shape (tokens // sequence_length, sequence_length + 1).
+def _windows(source: str, tokens: int, sequence_length: int) -> int:
+    windows = (tokens - 1) // sequence_length
+    if windows < 1:
+        raise InputError(
+            f"the training split of {source} must hold sequence_length + 1 = {sequence_length + 1} tokens, but holds "
+            f"{tokens}"
+        )
+    return windows
+
+
+def validation_windows(
+    corpus: Corpus, sequence_length: int, tokens: int, mixture: Mapping[str, float] | None = None
+) -> NDArray[np.int64]:
+    """Windows of the first held-out tokens of each source, in the mixture's turns.
+
+    Returns
+    -------
+    NDArray
+        Shape (tokens // sequence_length, sequence_length + 1).
 
     Raises
     ------
     InputError
         If fewer tokens are held out than asked for, or the tokens asked for do not fill a sequence.
     """
-    held = corpus.tokens("validation")
-    if not 1 <= sequence_length <= tokens < len(held):
-        raise InputError(
-            f"1 <= sequence_length <= validation tokens <= {len(held) - 1} (held out in {corpus.directory}) must "
-            f"hold, but got {sequence_length} and {tokens}"
-        )
-    return windows(held, sequence_length)[: tokens // sequence_length].astype(np.int64)
+    if not 1 <= sequence_length <= tokens:
+        raise InputError(f"1 <= sequence_length <= validation tokens must hold, but got {sequence_length} and {tokens}")
+    turns = Turns(mixture or resolve(corpus, {}))
+    source, rank = turns.of(np.arange(tokens // sequence_length))
+    sequences = np.empty((len(source), sequence_length + 1), dtype=np.int64)
+    for index, name in enumerate(turns.parts):
+        held = corpus.tokens("validation", source=name)
+        rows = np.flatnonzero(source == index)
+        needed = len(rows) * sequence_length + 1
+        if needed > len(held):
+            raise InputError(
+                f"{needed} tokens of {name} must be held out for {tokens} validation tokens, but {corpus.directory} "
+                f"holds {len(held)}"
+            )
+        sequences[rows] = held.windows(rank[rows] * sequence_length, sequence_length + 1)
+    return sequences
 
 
-def windows(tokens: NDArray[np.unsignedinteger], sequence_length: int) -> NDArray[np.unsignedinteger]:
-    """A view of consecutive windows, shape (n, sequence_length + 1): targets do not overlap, borders are shared."""
-    if len(tokens) <= sequence_length:
-        return np.empty((0, sequence_length + 1), dtype=tokens.dtype)
-    return np.lib.stride_tricks.sliding_window_view(tokens, sequence_length + 1)[::sequence_length]
-
-
-def permutation(size: int, seed: int, number: int) -> NDArray[np.int64]:
-    """The order in which pass `number` visits `size` windows, by sorting their hashes (SplitMix64).
-
-    Integers only, so it is the same on every machine and with every version of numpy.
-    """
-    # Scalars are Python's: numpy would warn of the overflow that is meant.
-    key = _mixed(np.array([(seed + number * _GAMMA) % 2**64], dtype=np.uint64))
-    keys = _mixed(key + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GAMMA))
-    return np.argsort(keys, kind="stable")
-
-
-_GAMMA = 0x9E3779B97F4A7C15
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection whose output looks random."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+def held_out_windows(corpus: Corpus, sequence_length: int, mixture: Mapping[str, float]) -> int:
+    """How many windows `validation_windows` can give, until the first source comes to its end."""
+    turns = Turns(mixture)
+    held = {name: corpus.sources[name]["validation"]["tokens"] for name in turns.parts}
+    windows = [max(0, (tokens - 1) // sequence_length) for tokens in held.values()]
+    source, rank = turns.of(np.arange(sum(windows) + 1))
+    return int(np.flatnonzero(rank >= np.array(windows)[source])[0])

@@ -1,38 +1,24 @@
-"""A corpus on disk: token files that are memory-mapped, and an index that says what they hold.
+"""A corpus on disk: token shards that are memory-mapped, and an index that says what they hold.
 
 ::
 
-    <corpus>/index.json          version, fingerprint, layout, token types, counts, size and SHA-256 of every other file
-             train.0.tokens      each training document once, in the smallest integer type that holds the vocabulary
-             train.1.tokens      each one's twin (the other order), at the same places
-             validation.tokens   the held-out documents, once
-             train.starts        where documents start, and the end: int64, one more than there are documents
-             validation.starts
-             train.documents.json, validation.documents.json   their names
-             …                   what the maker adds, such as the codec
+    <corpus>/index.json      format, fingerprint, layout, composition, counts by split, by source and by shard, clips
+                             that failed, size and SHA-256 of every other file
+             shards/         two files a shard (see `isoflop.tokens.shard_files`)
+             …               what the maker adds, such as the codec
 
-Whole documents are held out, so no utterance is on both sides, nor are twins. Both a document's side and its order
-in pass 0 come from a hash of its name: they depend on neither the other documents nor on who wrote them.
-
-A corpus is written into a sibling directory which is then renamed, so it stands whole or not at all.
+The index is written last: a corpus stands once it does.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
-import json
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,27 +26,43 @@ from numpy.typing import NDArray
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.planning.runs import canonical_json
 from isoflop.store import read_json, write_json
-from isoflop.tokens.stream import Layout, Order, Utterance, interleave
+from isoflop.tokens.clips import Rejected
+from isoflop.tokens.publishing import LOCK, publishing
+from isoflop.tokens.reading import Piece, TokenStream
+from isoflop.tokens.shard_files import (
+    Document,
+    Split,
+    by_split,
+    first_order,
+    hashed,
+    held_out,
+    read_table,
+    table_file,
+    tokens_file,
+    write_shard,
+)
+from isoflop.tokens.stream import Composition, Layout
 
-FORMAT = 1
-#: Training data come in two passes: each document once, then its twin.
-PASSES = 2
+__all__ = [
+    "Corpus",
+    "Document",
+    "Split",
+    "first_order",
+    "hashed",
+    "held_out",
+    "publishing",
+    "write_corpus",
+    "write_index",
+]
 
-Split = Literal["train", "validation"]
+FORMAT = 2
+SHARDS = "shards"
+#: Where a tokenisation keeps what is left to do, until there is an index (see `isoflop.tokens.job`).
+UNFINISHED = ".job"
+#: A corpus up to this size is read through before it is used, which takes some seconds a gigabyte.
+CHECKED_BYTES = 4 * 2**30
 
 _INDEX = "index.json"
-_LOCK = "lock"
-#: A building place that has no lock was left by a build killed in its first or last instant.
-_UNLOCKED_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, eq=False)
-class Document:
-    """Consecutive utterances of one source and speaker; `name` is unique in the corpus, `seconds` its speech."""
-
-    name: str
-    utterances: tuple[Utterance, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class Corpus:
         """
         path = directory / _INDEX
         if not cls.stands(directory):
+            if (directory / UNFINISHED).is_dir():
+                raise InputError(
+                    f"a corpus must be finished to be read, but {directory} is not; tokenize it to the end"
+                )
             raise InputError(f"a corpus must be a folder that holds {_INDEX}, but {directory} does not")
         try:
             index = read_json(path)
@@ -100,19 +106,29 @@ class Corpus:
         content = {name: value for name, value in index.items() if name != "digest"}
         if index.get("digest") != _digest_of_index(content):
             raise CorruptFileError(f"{path} is not what was written; {_cure(directory)}")
-        for name, facts in index["files"].items():
-            file = directory / name
-            size = file.stat().st_size if file.is_file() else None
-            if size != facts["bytes"]:
-                found = "is missing" if size is None else f"has {size}"
-                raise CorruptFileError(f"{file} must have {facts['bytes']} bytes, but {found}; {_cure(directory)}")
+        for name, (size, _) in index["files"].items():
+            file = os.path.join(directory, name)  # noqa: PTH118 - tens of thousands of them; a Path costs more than its stat
+            found = os.stat(file).st_size if os.path.isfile(file) else None  # noqa: PTH113, PTH116
+            if size != found:
+                said = "is missing" if found is None else f"has {found}"
+                raise CorruptFileError(f"{file} must have {size} bytes, but {said}; {_cure(directory)}")
         return cls(directory, index)
 
     def verify(self) -> None:
         """Compare every file's SHA-256 with the index; `CorruptFileError` names the first that differs."""
-        for name, facts in self.index["files"].items():
-            if _sha256(self.directory / name) != facts["sha256"]:
+        for name, (_, digest) in self.index["files"].items():
+            if _sha256(self.directory / name) != digest:
                 raise CorruptFileError(f"{self.directory / name} is not what was written; {_cure(self.directory)}")
+
+    def check(self) -> None:
+        """`verify` a corpus of up to 4 GiB; of a larger one, to read it all would take longer than to find it wrong."""
+        if self.bytes <= CHECKED_BYTES:
+            self.verify()
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files but the index."""
+        return sum(size for size, _ in self.index["files"].values())
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +151,16 @@ class Corpus:
         return self.layout.vocabulary
 
     @property
+    def passes(self) -> int:
+        """Orders in which a training document is emitted: twins tell nothing new, but are not equal."""
+        return len(self.index["composition"]["orders"])
+
+    @property
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Counts of each source by split."""
+        return dict(self.index["sources"])
+
+    @property
     def unique_tokens(self) -> int:
         """Training tokens without repetition: those of one pass, since a twin tells nothing new."""
         return int(self.index["splits"]["train"]["tokens"])
@@ -144,44 +170,81 @@ class Corpus:
         """Tokens of the validation split."""
         return int(self.index["splits"]["validation"]["tokens"])
 
-    def tokens(self, split: Split, number: int = 0) -> NDArray[np.unsignedinteger]:
-        """Memory-mapped ids of a split, documents one after the other; `number` is the pass."""
-        if split == "validation":
-            number = 0
-        elif number not in range(PASSES):
-            raise InputError(f"0 <= pass < {PASSES} must hold, but got {number}")
-        path = self.directory / _tokens_name(split, number)
-        return np.asarray(np.memmap(path, dtype=self.layout.dtype, mode="r"))
+    def pieces(self, split: Split, number: int = 0, source: str | None = None) -> list[Piece]:
+        """The parts of files that hold a split, in the order of the shards.
 
-    def starts(self, split: Split) -> NDArray[np.int64]:
-        """Where each document of a split starts in its tokens, and at last their number."""
-        return np.fromfile(self.directory / f"{split}.starts", dtype=np.int64)
+        Parameters
+        ----------
+        split, number
+            The side, and for training the pass: 0, or 1 for the twins.
+        source
+            One of `sources`; None is all of them.
 
-    def names(self, split: Split) -> list[str]:
-        """The documents' names, in the order of the tokens."""
-        return cast(list[str], json.loads((self.directory / f"{split}.documents.json").read_text(encoding="utf-8")))
+        Raises
+        ------
+        InputError
+            If there is no such pass or source.
+        """
+        if split == "train" and number not in range(self.passes):
+            raise InputError(f"0 <= pass < {self.passes} must hold, but got {number}")
+        if source is not None and source not in self.sources:
+            raise InputError(f"a source must be one of {', '.join(self.sources)}, but got {source!r}")
+        shards = [shard for shard in self.index["shards"] if source in (None, shard["source"])]
+        return [self._piece(shard, split, 0 if split == "validation" else number) for shard in shards]
 
-    def document(self, split: Split, number: int) -> NDArray[np.unsignedinteger]:
+    def tokens(self, split: Split, number: int = 0, source: str | None = None) -> TokenStream:
+        """Ids of a split, documents one after the other; see `pieces`."""
+        return TokenStream(self.pieces(split, number, source), self.layout.dtype)
+
+    def _piece(self, shard: Mapping[str, Any], split: Split, number: int) -> Piece:
+        first = shard["train"] * (self.passes if split == "validation" else number)
+        return Piece(self.directory / SHARDS / tokens_file(shard["name"]), first, shard[split])
+
+    def documents(self, split: Split, number: int = 0) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Name and ids of each document of a split, in the order of the tokens; `number` is the pass."""
+        for shard in self.index["shards"]:
+            places = self._table(shard)["documents"][split]
+            stream = TokenStream([self._piece(shard, split, number)], self.layout.dtype)
+            for index, name in enumerate(places["names"]):
+                yield name, stream.read(places["starts"][index], places["starts"][index + 1])
+
+    def document(self, split: Split, number: int) -> NDArray[np.int64]:
         """Ids of document `number` of a split (in pass 0); `InputError` if there is no such document."""
-        starts = self.starts(split)
-        if not 0 <= number < len(starts) - 1:
-            raise InputError(f"0 <= document < {len(starts) - 1} must hold in {split}, but got {number}")
-        return self.tokens(split)[starts[number] : starts[number + 1]]
+        left = number
+        for shard, documents in zip(self.index["shards"], self.index["documents"][split], strict=True):
+            if 0 <= left < documents:
+                starts = self._table(shard)["documents"][split]["starts"]
+                stream = TokenStream([self._piece(shard, split, 0)], self.layout.dtype)
+                return stream.read(starts[left], starts[left + 1])
+            left -= documents
+        count = self.index["splits"][split]["documents"]
+        raise InputError(f"0 <= document < {count} must hold in {split}, but got {number}")
 
+    def named(self, name: str) -> tuple[Split, int]:
+        """Split and number of the document `name`, or of the held-out document of that number.
 
-def hashed(purpose: str, name: str) -> float:
-    """A number in [0, 1) that depends on the purpose and the name only, evenly spread over names."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}\0{name}".encode()).digest()[:6], "big") / 2**48
+        Raises
+        ------
+        InputError
+            If there is neither.
+        """
+        before: dict[Split, int] = {"train": 0, "validation": 0}
+        for shard in self.index["shards"]:
+            table = self._table(shard)
+            for split in get_args(Split):
+                names = table["documents"][split]["names"]
+                if name in names:
+                    return split, before[split] + names.index(name)
+                before[split] += len(names)
+        if name.isdecimal() and int(name) < before["validation"]:
+            return "validation", int(name)
+        raise InputError(
+            f"a document must be the id of one in {self.directory}, or a number under {before['validation']} (held "
+            f"out), but got {name!r}"
+        )
 
-
-def held_out(name: str, share: float) -> bool:
-    """Whether the document `name` is held out: true for a `share` of all names, by their hash."""
-    return hashed("holdout", name) < share
-
-
-def first_order(name: str) -> Order:
-    """The order of the document `name` in pass 0 and in validation; pass 1 has the other."""
-    return "text_first" if hashed("order", name) < 0.5 else "audio_first"
+    def _table(self, shard: Mapping[str, Any]) -> dict[str, Any]:
+        return read_table(self.directory / SHARDS / table_file(shard["name"]))
 
 
 def write_corpus(
@@ -193,7 +256,7 @@ def write_corpus(
     frame_rate: float,
     holdout: float,
 ) -> Corpus:
-    """Write a corpus into the empty or prepared `directory`, and index all files that are in it.
+    """Write a corpus of one shard a source, each document in both orders, into the empty or prepared `directory`.
 
     Call it inside `publishing`, which makes the whole of it appear at once.
 
@@ -219,138 +282,105 @@ def write_corpus(
     """
     if not 0 < holdout < 1:
         raise InputError(f"0 < holdout < 1 must hold, but got {holdout}")
-    sides: dict[Split, list[Document]] = {"train": [], "validation": []}
-    seen: set[str] = set()
+    composition = Composition(layout, tuple(range(len(layout.codebook_sizes))))
+    by_source: dict[str, list[Document]] = {}
+    names: set[str] = set()
     for document in documents:
-        if document.name in seen:
+        if document.name in names:
             raise InputError(f"documents must have distinct names, but {document.name!r} comes twice")
-        seen.add(document.name)
-        sides["validation" if held_out(document.name, holdout) else "train"].append(document)
-    splits = {split: _write_split(directory, split, sides[split], layout) for split in get_args(Split)}
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(directory.iterdir())
-        if path.name not in (_LOCK, _INDEX)
-    }
+        names.add(document.name)
+        by_source.setdefault(document.source, []).append(document)
+    for split, wanted in (("train", False), ("validation", True)):
+        if all(held_out(name, holdout) != wanted for name in names):
+            raise InputError(f"each split must hold a document, but {split} holds none")
+    for number, (source, part) in enumerate(by_source.items()):
+        write_shard(directory / SHARDS, f"{number:05}", part, composition, source=source, holdout=holdout)
+    facts = {"fingerprint": fingerprint, "frame_rate": frame_rate}
+    return write_index(directory, composition, [f"{number:05}" for number in range(len(by_source))], facts)
+
+
+def write_index(
+    directory: Path,
+    composition: Composition,
+    shards: Iterable[str],
+    facts: Mapping[str, Any],
+    failed: Sequence[Rejected] = (),
+) -> Corpus:
+    """Index the `shards` that stand in `directory`, and every other file there, and open the corpus.
+
+    Parameters
+    ----------
+    directory
+        Of the corpus; what is in it is indexed, hidden files and folders apart.
+    composition
+        Of its stream.
+    shards
+        Names of the shards, in the order of the stream.
+    facts
+        ``fingerprint``, ``frame_rate``, and what else the maker has to say: plain values.
+    failed
+        Clips that came into no shard.
+
+    Raises
+    ------
+    InputError
+        If no shard holds a document.
+    CorruptFileError
+        If a shard's table cannot be read, or its tokens are missing.
+    """
+    names = list(shards)
+    tables = [_summary(directory / SHARDS / table_file(name)) for name in names]
+    types = composition.layout.types
+    splits = by_split(tables, types)
+    lost = [*(asdict(failure) for failure in failed), *(each for table in tables for each in table["failed"])]
+    if not any(counts["documents"] for counts in splits.values()):
+        reason = f"; {lost[0]['id']}: {lost[0]['reason']}" if lost else ""
+        raise InputError(f"a corpus must hold a document, but none of {len(lost)} clips could be used{reason}")
+    sources = list(dict.fromkeys(table["source"] for table in tables))
+    known = {f"{SHARDS}/{tokens_file(name)}": table["sha256"] for name, table in zip(names, tables, strict=True)}
     content = {
         "format": FORMAT,
-        "fingerprint": fingerprint,
-        "layout": layout.to_dict(),
-        "token_types": list(layout.types),
-        "dtype": layout.dtype.str,
-        "frame_rate": frame_rate,
+        **facts,
+        "layout": composition.layout.to_dict(),
+        "composition": composition.to_dict(),
+        "token_types": list(types),
+        "dtype": composition.layout.dtype.str,
         "unique_tokens": splits["train"]["tokens"],
         "splits": splits,
-        "files": files,
+        "sources": {
+            source: by_split([table for table in tables if table["source"] == source], types) for source in sources
+        },
+        "failed": lost,
+        "shards": [
+            {
+                "name": name,
+                "source": table["source"],
+                **{split: table["counts"][split]["tokens"] for split in get_args(Split)},
+            }
+            for name, table in zip(names, tables, strict=True)
+        ],
+        "documents": {split: [table["counts"][split]["documents"] for table in tables] for split in get_args(Split)},
+        "files": {name: [path.stat().st_size, known.get(name) or _sha256(path)] for name, path in _files(directory)},
     }
     write_json(directory / _INDEX, {**content, "digest": _digest_of_index(content)})
     return Corpus.open(directory)
 
 
-def _write_split(directory: Path, split: Split, documents: Sequence[Document], layout: Layout) -> dict[str, Any]:
-    if not documents:
-        raise InputError(f"each split must hold a document, but {split} holds none")
-    twin: dict[Order, Order] = {"text_first": "audio_first", "audio_first": "text_first"}
-    orders = [first_order(document.name) for document in documents]
-    starts, tokens = _write_tokens(directory / _tokens_name(split, 0), documents, orders, layout)
-    if split == "train":
-        _write_tokens(directory / _tokens_name(split, 1), documents, [twin[order] for order in orders], layout)
-    _write(directory / f"{split}.starts", starts.tobytes())
-    names = json.dumps([document.name for document in documents], ensure_ascii=False, indent=0)
-    _write(directory / f"{split}.documents.json", names.encode())
-    by_type = np.bincount(layout.token_types[tokens], minlength=len(layout.types))
-    return {
-        "documents": len(documents),
-        "utterances": sum(len(document.utterances) for document in documents),
-        "seconds": round(sum(document.seconds for document in documents), 3),
-        "tokens": len(tokens),
-        "tokens_by_type": dict(zip(layout.types, by_type.tolist(), strict=True)),
-    }
+def _summary(path: Path) -> dict[str, Any]:
+    """A shard's table without its documents, of which there may be millions."""
+    return {name: value for name, value in read_table(path).items() if name != "documents"}
 
 
-def _write_tokens(
-    path: Path, documents: Sequence[Document], orders: Sequence[Order], layout: Layout
-) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger]]:
-    pieces = [interleave(document.utterances, layout, order) for document, order in zip(documents, orders, strict=True)]
-    tokens = np.concatenate(pieces).astype(layout.dtype)
-    _write(path, tokens.tobytes())
-    return np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64), tokens
-
-
-@contextmanager
-def publishing(directory: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `directory`; on success it is renamed to that, on an error removed.
-
-    What a killed process leaves of this is removed by the next one: each place is locked while its maker lives.
-
-    Raises
-    ------
-    InputError
-        If something other than an empty directory stands at `directory`, before or after.
-    """
-    _refuse_occupied(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{directory.name}.making-"
-    for stale in directory.parent.glob(f"{prefix}*"):
-        _remove_abandoned(stale)
-    place = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
-    try:
-        with (place / f"{_LOCK}.new").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Under its own name only once it is held: a lock that can be taken means that its maker is dead.
-            (place / f"{_LOCK}.new").rename(place / _LOCK)
-            yield place
-            place.chmod(0o755)
-            (place / _LOCK).unlink()
-            try:
-                place.rename(directory)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    _refuse_occupied(directory)
-                raise
-            _flush_directory(directory.parent)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _refuse_occupied(directory: Path) -> None:
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise InputError(f"a corpus must be made where nothing is, but {directory} exists; {_cure(directory)}")
-
-
-def _remove_abandoned(place: Path) -> None:
-    try:
-        with (place / _LOCK).open("rb+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(place, ignore_errors=True)
-    except BlockingIOError:
-        return
-    except FileNotFoundError:
-        if place.is_dir() and time.time() - place.stat().st_mtime > _UNLOCKED_SECONDS:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _tokens_name(split: Split, number: int) -> str:
-    return f"train.{number}.tokens" if split == "train" else "validation.tokens"
+def _files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of a corpus but its index and what is hidden, by its name from there."""
+    for path in sorted(directory.rglob("*")):
+        parts = path.relative_to(directory).parts
+        if path.is_file() and parts not in ((_INDEX,), (LOCK,)) and not any(part.startswith(".") for part in parts):
+            yield "/".join(parts), path
 
 
 def _cure(directory: Path) -> str:
     return f"delete {directory} and run again"
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -21,32 +21,44 @@ from isoflop.errors import InputError
 #: Every character of a text, in the order of its id.
 ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789.,;:?!'\"-()/"
 
-_IDS = {character: index for index, character in enumerate(ALPHABET)}
-#: Typographic forms of what the alphabet has; compatibility forms (ligatures, widths, ™) fall to NFKD.
+#: Typographic forms of what the alphabet has; compatibility forms (ligatures, widths, ™) fall to NFKC.
 _FOLDED = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "‐": "-", "‑": "-", "–": "-", "—": "-", "−": "-"})
 
 
-def normalise(text: str) -> str:
-    """`text` in the characters of `ALPHABET`: idempotent, without spaces at the ends or in a row.
+def folded(text: str) -> str:
+    """`text` without differences that are not heard: case, typographic and compatibility forms; accents stay.
 
-    Compatibility forms and accents are taken apart (NFKD) and the marks dropped, case is folded, a few typographic
-    signs become their plain twins, and whatever is still unknown separates words as a space does.
+    Compatibility forms become what they stand for (NFKC), case is folded, quotes and dashes are the plain ones.
     """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(_FOLDED)
-    unmarked = (character for character in folded if not unicodedata.combining(character))
-    return " ".join("".join(character if character in _IDS else " " for character in unmarked).split())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLDED)
 
 
-def encode(text: str) -> NDArray[np.uint8]:
-    """Ids of `normalise(text)`, one a character."""
-    return np.array([_IDS[character] for character in normalise(text)], dtype=np.uint8)
+def normalise(text: str, alphabet: str = ALPHABET) -> str:
+    """`text` in the characters of `alphabet`: idempotent, without spaces at the ends or in a row.
+
+    The folded text's characters stay where the alphabet has them. Others are taken apart (NFKD) and lose their accents,
+    and whatever is still unknown separates words as a space does.
+    """
+    known = frozenset(alphabet)
+    kept = []
+    for character in folded(text):
+        parts = character if character in known else unicodedata.normalize("NFKD", character)
+        kept += [part if part in known else " " for part in parts if part in known or not unicodedata.combining(part)]
+    return " ".join("".join(kept).split())
 
 
-def decode(ids: NDArray[np.integer]) -> str:
-    """The text whose ids these are; `InputError` unless all lie in ``[0, len(ALPHABET))``."""
+def encode(text: str, alphabet: str = ALPHABET) -> NDArray[np.integer]:
+    """Ids of `normalise(text)`, one a character, in the smallest type that holds the alphabet's."""
+    ids = {character: index for index, character in enumerate(alphabet)}
+    dtype = np.min_scalar_type(len(alphabet) - 1)
+    return np.array([ids[character] for character in normalise(text, alphabet)], dtype=dtype)
+
+
+def decode(ids: NDArray[np.integer], alphabet: str = ALPHABET) -> str:
+    """The text whose ids these are; `InputError` unless all lie in ``[0, len(alphabet))``."""
     values = np.asarray(ids)
-    if values.size and not (values.min() >= 0 and values.max() < len(ALPHABET)):
+    if values.size and not (values.min() >= 0 and values.max() < len(alphabet)):
         raise InputError(
-            f"0 <= id < {len(ALPHABET)} must hold for a text id, but got {int(values.min())} … {int(values.max())}"
+            f"0 <= id < {len(alphabet)} must hold for a text id, but got {int(values.min())} … {int(values.max())}"
         )
-    return "".join(ALPHABET[int(value)] for value in values)
+    return "".join(alphabet[int(value)] for value in values)

@@ -3,36 +3,22 @@
 A unit's result depends on the unit alone: not on which worker took it, nor on what was spoken before, nor on how many
 threads a matrix product would have used. So a corpus is the same, byte for byte, for any number of workers.
 
-A process is started by its command line, not by `multiprocessing`, which would import the caller's script again. It
-finds its unit in a file beside the output, and writes a line for every sentence spoken. Its standard input is a
-lifeline: when the parent is gone, however it went, that pipe ends and so does the process.
+A process (see `isoflop.tokens.processes`) finds its unit in a file beside the output, and tells of every sentence.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import selectors
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.errors import RunError
+from isoflop.tokens import processes
 from isoflop.tokens.codecs.mfcc import MfccCodec
 from isoflop.tokens.speech import RATE, Speaker, Voice
-
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
-#: Modules are found where the parent found them, whatever the working directory.
-_BOOT = "import sys; sys.path[:] = {path!r}; from isoflop.tokens.units import main; main({unit!r})"
 
 
 @dataclass(frozen=True)
@@ -54,9 +40,9 @@ class Unit:
     scripts
         What is spoken.
     output
-        The file to write: codes, or the fitted codec.
+        The file to write: codes, or the fitted codec, which has a name of its own.
     codec
-        The codec's file; None to fit one.
+        The folder that holds the codec; None to fit one.
     """
 
     name: str
@@ -77,10 +63,10 @@ class Unit:
                 if codec is None:
                     waves.append(wave)
                 else:
-                    codes.append(codec.encode(wave, RATE))
+                    codes += codec.encode([wave], RATE)
                 spoken()
         if codec is None:
-            MfccCodec.fit(waves, RATE).save(self.output)
+            MfccCodec.fit(waves, RATE).save(self.output.parent)
             return
         with self.output.open("wb") as file:
             frames = np.array([len(each) for each in codes])
@@ -106,7 +92,7 @@ def read_codes(path: Path) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
 
 
 def run(units: Sequence[Unit], workers: int, spoken: Callable[[int], None]) -> None:
-    """Do all `units` in order, at most `workers` at a time; returns when the last is done.
+    """Do all `units` in order, at most `workers` at a time; see `isoflop.tokens.processes.run`.
 
     Parameters
     ----------
@@ -120,71 +106,15 @@ def run(units: Sequence[Unit], workers: int, spoken: Callable[[int], None]) -> N
     RunError
         As soon as a unit's process fails, with the unit's name and its last words; the others are ended.
     """
-    waiting = iter(units)
-    running: dict[Unit, subprocess.Popen[bytes]] = {}
-    with selectors.DefaultSelector() as selector:
-        try:
-            while True:
-                while len(running) < workers and (unit := next(waiting, None)) is not None:
-                    process = running[unit] = _start(unit)
-                    selector.register(cast(IO[bytes], process.stdout), selectors.EVENT_READ, unit)
-                if not running:
-                    return
-                for key, _ in selector.select():
-                    news = os.read(key.fd, 1 << 16)
-                    if news:
-                        spoken(news.count(b"\n"))
-                        continue
-                    selector.unregister(key.fileobj)
-                    _finish(key.data, running.pop(key.data))
-        finally:
-            for process in running.values():
-                process.kill()
-            for process in running.values():
-                with process:  # closes its pipes and waits
-                    pass
+    tasks = []
+    for unit in units:
+        file = unit.output.with_suffix(".json")
+        file.write_text(unit.to_json(), encoding="utf-8")
+        tasks.append(processes.Task(unit.name, __name__, str(file), unit.output.with_suffix(".log")))
+    processes.run(tasks, workers, spoken)
 
 
 def main(unit_file: str) -> None:
     """Do the unit described in `unit_file`; the entry of its process."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    unit = Unit.from_json(Path(unit_file).read_text(encoding="utf-8"))
-    unit.work(lambda: _say("\n"))
-
-
-def _start(unit: Unit) -> subprocess.Popen[bytes]:
-    unit_file = unit.output.with_suffix(".json")
-    unit_file.write_text(unit.to_json(), encoding="utf-8")
-    with _log(unit).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-c", _BOOT.format(path=sys.path, unit=str(unit_file))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **_ONE_THREAD},
-            # Ctrl-C is for the parent, which then ends its units.
-            start_new_session=True,
-        )
-
-
-def _finish(unit: Unit, process: subprocess.Popen[bytes]) -> None:
-    with process:
-        status = process.wait()
-    if status != 0 or not unit.output.is_file():
-        words = _log(unit).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        ending = f"signal {-status}" if status < 0 else f"status {status}"
-        raise RunError(f"{unit.name} ended with {ending}: {words[-1] if words else 'without a word'}")
-
-
-def _log(unit: Unit) -> Path:
-    return unit.output.with_suffix(".log")
-
-
-def _say(text: str) -> None:
-    os.write(1, text.encode())
-
-
-def _die_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
+    tell = processes.tied()
+    Unit.from_json(Path(unit_file).read_text(encoding="utf-8")).work(tell)

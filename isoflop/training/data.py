@@ -60,16 +60,18 @@ class CorpusSource:
         self.token_types = corpus.layout.token_types
 
     def batches(self, run: Run) -> Callable[[int], Tokens]:
-        """The sampler's order under the run's seed."""
-        return Sampler(self.corpus, run.shape.sequence_length, run.batch_size, run.seed).batch
+        """The sampler's order under the run's mixture and seed."""
+        mixture = dict(run.mixture)
+        return Sampler(self.corpus, run.shape.sequence_length, run.batch_size, run.seed, mixture).batch
 
     def validation(self, run: Run) -> Tokens:
-        """The first held-out windows."""
-        return validation_windows(self.corpus, run.shape.sequence_length, run.validation_tokens)
+        """The first held-out windows, in the run's mixture."""
+        mixture = dict(run.mixture)
+        return validation_windows(self.corpus, run.shape.sequence_length, run.validation_tokens, mixture)
 
 
 def open_source(directory: Path) -> CorpusSource:
-    """The corpus at `directory`, every file checked against its digest: once per process, for all of its runs.
+    """The corpus at `directory`, checked as `Corpus.check` does: once per process, for all of its runs.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def open_source(directory: Path) -> CorpusSource:
         If the index or a shard is not what was written; it names the file.
     """
     corpus = Corpus.open(directory)
-    corpus.verify()
+    corpus.check()
     return CorpusSource(corpus)
 
 

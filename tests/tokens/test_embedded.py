@@ -41,7 +41,7 @@ def make(directory: Path, workers: int, progress: embedded.Progress | None = Non
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -127,19 +127,21 @@ def test_a_unit_survives_json(tmp_path: Path) -> None:
 
 
 def test_the_codec_keeps_held_out_speech_recognisable(corpus: Corpus) -> None:
-    codec = MfccCodec.load(corpus.directory / "codec.npz")
-    wave, rate = listening.listen(corpus, 0)
+    codec = MfccCodec.load(corpus.directory)
+    heard = listening.listen(corpus, "validation", 0)
+    wave, rate = heard.wave, heard.rate
     documents = split(corpus.document("validation", 0), corpus.layout)
     frames = sum(len(utterance.codes) for utterance in documents)
     pauses = len(documents) * round(listening.PAUSE_SECONDS * rate)
     assert (rate, len(wave)) == (22_050, frames * 882 + pauses)
     first = documents[0].codes
-    again = codec.encode(wave[: len(first) * 882], rate)
+    (again,) = codec.encode([wave[: len(first) * 882]], rate)
     assert (again == first)[:, 1].mean() > 0.9
 
 
 def test_a_wav_is_written_whole(corpus: Corpus, tmp_path: Path) -> None:
-    wave, rate = listening.listen(corpus, 0, "train")
+    heard = listening.listen(corpus, "train", 0)
+    wave, rate = heard.wave, heard.rate
     listening.write_wav(tmp_path / "document.wav", wave, rate)
     back, back_rate = soundfile.read(tmp_path / "document.wav", dtype="float32")
     assert back_rate == rate

@@ -4,15 +4,16 @@ import fcntl
 import os
 import subprocess
 import sys
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from isoflop.errors import CorruptFileError, InputError
+from isoflop.tokens.shard_files import write_shard
 from isoflop.tokens.shards import Corpus, Document, first_order, held_out, publishing, write_corpus
-from isoflop.tokens.stream import Layout, Utterance, interleave, split
+from isoflop.tokens.stream import Composition, Layout, Utterance, interleave, split
 
 LAYOUT = Layout(text_entries=20, codebook_sizes=(8, 8), semantic=0)
 
@@ -32,6 +33,14 @@ def some_documents(count: int) -> list[Document]:
     ]
 
 
+def table_size(corpus: Corpus) -> int:
+    return (corpus.directory / "shards" / "00000.json").stat().st_size
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 def written(directory: Path, documents: list[Document]) -> Corpus:
     with publishing(directory) as place:
         (place / "codec.npz").write_bytes(b"a codec")
@@ -46,7 +55,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 def test_every_document_is_read_back_from_its_side(corpus: Corpus) -> None:
     documents = {document.name: document for document in some_documents(60)}
-    names = {part: corpus.names(part) for part in ("train", "validation")}
+    names = {part: [name for name, _ in corpus.documents(part)] for part in ("train", "validation")}
     assert sorted(names["train"] + names["validation"]) == sorted(documents)
     for part, found in names.items():
         for number, name in enumerate(found):
@@ -56,18 +65,17 @@ def test_every_document_is_read_back_from_its_side(corpus: Corpus) -> None:
 
 
 def test_pass_1_holds_the_twins_at_the_same_places(corpus: Corpus) -> None:
-    first, second = corpus.tokens("train", 0), corpus.tokens("train", 1)
-    assert first.shape == second.shape
+    pairs = list(zip(corpus.documents("train", 0), corpus.documents("train", 1), strict=True))
     differing = 0
-    starts = corpus.starts("train")
-    for start, end in pairwise(starts):
-        ours, twins = split(first[start:end], LAYOUT), split(second[start:end], LAYOUT)
-        differing += not np.array_equal(first[start:end], second[start:end])
-        for one, other in zip(ours, twins, strict=True):
+    for (name, first), (twin, second) in pairs:
+        assert name == twin
+        assert first.shape == second.shape
+        differing += not np.array_equal(first, second)
+        for one, other in zip(split(first, LAYOUT), split(second, LAYOUT), strict=True):
             np.testing.assert_array_equal(one.text, other.text)
             np.testing.assert_array_equal(one.codes, other.codes)
-    assert differing == len(starts) - 1
-    assert {first_order(name) for name in corpus.names("train")} == {"text_first", "audio_first"}
+    assert differing == len(pairs) == corpus.index["splits"]["train"]["documents"]
+    assert {first_order(name) for name, _ in corpus.documents("train")} == {"text_first", "audio_first"}
 
 
 def test_the_index_counts(corpus: Corpus) -> None:
@@ -86,7 +94,61 @@ def test_the_index_counts(corpus: Corpus) -> None:
     assert (train["documents"], train["utterances"]) == (len(kept), len(utterances))
     assert train["seconds"] + validation["seconds"] == sum(range(60))
     assert (corpus.fingerprint, corpus.vocabulary, corpus.layout) == ("some-data", 42, LAYOUT)
-    assert corpus.tokens("train").dtype == np.uint8
+    assert corpus.bytes == 7 + 2 * train["tokens"] + validation["tokens"] + table_size(corpus)
+
+
+def test_documents_are_found_by_name_and_by_number(corpus: Corpus) -> None:
+    for part in ("train", "validation"):
+        for number, (name, ids) in enumerate(corpus.documents(part)):
+            assert corpus.named(name) == (part, number)
+            np.testing.assert_array_equal(corpus.document(part, number), ids)
+    assert corpus.named("3") == ("validation", 3)
+
+
+def test_sources_lie_in_shards_of_their_own_and_are_counted_apart(tmp_path: Path) -> None:
+    spoken = [replace(document, name=f"s{document.name}", source="lectures") for document in some_documents(30)]
+    prose = [
+        Document(f"prose {number}", (Utterance(np.arange(number % 7), None),), 0.0, source="prose")
+        for number in range(40)
+    ]
+    corpus = written(tmp_path / "corpus", [*spoken[:10], *prose, *spoken[10:]])
+    assert list(corpus.sources) == ["lectures", "prose"]
+    assert corpus.sources["prose"]["train"]["seconds"] == 0
+    for split_name, counts in corpus.index["splits"].items():
+        for count in ("documents", "tokens", "utterances"):
+            parts = [source[split_name][count] for source in corpus.sources.values()]
+            assert counts[count] == sum(parts) > min(parts) > 0
+        alone = [len(corpus.tokens(split_name, source=source)) for source in corpus.sources]
+        assert alone == [source[split_name]["tokens"] for source in corpus.sources.values()]
+        whole = corpus.tokens(split_name)
+        assert len(whole) == sum(alone)
+        # Documents lie one after the other, over the ends of shards too.
+        joined = np.concatenate([ids for _, ids in corpus.documents(split_name)])
+        np.testing.assert_array_equal(whole.read(0, len(whole)), joined)
+    # Text alone is its own twin.
+    np.testing.assert_array_equal(
+        *(corpus.tokens("train", n, "prose").read(0, len(corpus.tokens("train", n, "prose"))) for n in (0, 1))
+    )
+
+
+def test_twins_are_on_one_side(tmp_path: Path) -> None:
+    """Ten thousand random documents: each is on one side only, and on the training side in both orders."""
+    generator = np.random.default_rng(1)
+    names = [bytes(generator.integers(33, 126, 12, dtype=np.uint8)).decode() + str(n) for n in range(10_000)]
+    codes, text = np.zeros((1, 2), dtype=int), np.array([1])
+    documents = (Document(name, (Utterance(text, codes),), 0.1) for name in names)
+    composition = Composition(LAYOUT, (0, 1))
+    table = write_shard(tmp_path, "00000", documents, composition, source="speech", holdout=0.1)
+    train, validation = (set(table["documents"][part]["names"]) for part in ("train", "validation"))
+    assert len(train) + len(validation) == 10_000
+    assert train | validation == set(names)
+    assert 900 < len(validation) < 1100
+    ids = np.fromfile(tmp_path / "00000.tokens", dtype=np.uint8).reshape(-1, 9)
+    assert len(ids) == 2 * len(train) + len(validation)
+    first, second = ids[: len(train)], ids[len(train) : 2 * len(train)]
+    text_first = ids[:, 1] == LAYOUT.controls["text_start"]
+    assert (text_first[: len(train)] != text_first[len(train) : 2 * len(train)]).all()
+    assert {row.tobytes() for row in first} == {row.tobytes() for row in second} == {row.tobytes() for row in ids}
 
 
 def test_sides_are_drawn_by_hash_in_the_share_asked_for() -> None:
@@ -99,15 +161,11 @@ def test_sides_are_drawn_by_hash_in_the_share_asked_for() -> None:
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (written(tmp_path / name, some_documents(60)) for name in ("a", "b"))
-    assert sorted(path.name for path in first.directory.iterdir()) == sorted(
-        path.name for path in second.directory.iterdir()
-    )
-    for path in first.directory.iterdir():
-        assert path.read_bytes() == (second.directory / path.name).read_bytes()
+    assert content(first.directory) == content(second.directory)
     assert first.digest == second.digest != written(tmp_path / "c", some_documents(61)).digest
 
 
-@pytest.mark.parametrize("name", ["train.0.tokens", "train.1.tokens", "validation.tokens", "train.starts", "codec.npz"])
+@pytest.mark.parametrize("name", ["shards/00000.tokens", "shards/00000.json", "codec.npz"])
 def test_one_flipped_bit_is_found_and_the_file_named(corpus: Corpus, name: str) -> None:
     corpus.verify()
     path = corpus.directory / name
@@ -119,13 +177,13 @@ def test_one_flipped_bit_is_found_and_the_file_named(corpus: Corpus, name: str) 
 
 
 def test_a_missing_or_cut_file_is_found_on_opening(corpus: Corpus) -> None:
-    tokens = corpus.directory / "train.1.tokens"
+    tokens = corpus.directory / "shards" / "00000.tokens"
     content = tokens.read_bytes()
     tokens.write_bytes(content[:-1])
     with pytest.raises(CorruptFileError, match=rf"must have {len(content)} bytes, but has {len(content) - 1}; delete"):
         Corpus.open(corpus.directory)
     tokens.unlink()
-    with pytest.raises(CorruptFileError, match=r"train.1.tokens must have .* but is missing; delete"):
+    with pytest.raises(CorruptFileError, match=r"00000.tokens must have .* but is missing; delete"):
         Corpus.open(corpus.directory)
 
 
@@ -134,7 +192,7 @@ def test_a_changed_index_is_found(corpus: Corpus) -> None:
     text = path.read_text(encoding="utf-8")
     for damaged in (
         text.replace("some-data", "more-data"),
-        text.replace('"format": 1', '"format": 2'),
+        text.replace('"format": 2', '"format": 1'),
         text[:99],
         "[]",
     ):
@@ -196,5 +254,11 @@ def test_what_is_not_there_is_refused(corpus: Corpus) -> None:
         corpus.document("validation", count)
     with pytest.raises(InputError, match="0 <= pass < 2 must hold, but got 2"):
         corpus.tokens("train", 2)
+    with pytest.raises(InputError, match="a source must be one of speech, but got 'music'"):
+        corpus.tokens("train", source="music")
+    with pytest.raises(InputError, match=rf"a number under {count} \(held out\), but got 'document 60'"):
+        corpus.named("document 60")
+    with pytest.raises(InputError, match="0 <= start <= stop <= "):
+        corpus.tokens("validation").read(5, 4)
     with pytest.raises(InputError, match="0 < holdout < 1"):
         write_corpus(corpus.directory, [], LAYOUT, fingerprint="", frame_rate=25.0, holdout=1.0)

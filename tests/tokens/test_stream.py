@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoflop.errors import InputError
-from isoflop.tokens.stream import CONTROLS, Layout, Order, Utterance, interleave, split
+from isoflop.tokens.stream import CONTROLS, Layout, Order, Utterance, compose, interleave, split
 
 SMALL = Layout(text_entries=5, codebook_sizes=(4, 3, 3), semantic=0)
 
@@ -41,13 +41,75 @@ def test_token_types_by_hand() -> None:
     assert Layout(1, (2, 2), None).types == ("text", "control", "acoustic_1", "acoustic_2")
 
 
-def test_the_audio_ids_of_soda() -> None:
-    # SODA's delimiters stand where ours do from text_start on; its BOS and EOS are entries of its text vocabulary.
-    soda = Layout(text_entries=128_254, codebook_sizes=(2048,) * 8, semantic=0)
-    assert soda.control("text_start") == 128_256
-    assert soda.control("audio_end") == 128_259
-    assert soda.flatten(np.arange(8)[None]).tolist() == [128_260 + 2048 * book + book for book in range(8)]
+def test_a_known_frame_has_the_ids_of_soda() -> None:
+    # arXiv 2602.16687: Llama-3's BPE with its BOS and EOS, four marks, Mimi's 8 codebooks of 2,048.
+    composition = compose("semantic+acoustic+text", (2048,) * 8, 1, 128_256, bos=128_000, eos=128_001, order="both")
+    soda = composition.layout
+    assert soda == Layout(128_256, (2048,) * 8, 0, bos=128_000, eos=128_001)
     assert soda.vocabulary == 144_644
+    frames = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [2047] * 8])
+    text = np.array([9906, 1917])
+    audio = [128_258, *[128_260 + 2048 * book + book for book in range(8)]]
+    audio += [*range(128_260 + 2047, 144_644, 2048), 128_259]
+    document = interleave([Utterance(text, frames)], soda, "text_first")
+    assert document.tolist() == [128_000, 128_256, 9906, 1917, 128_257, *audio, 128_001]
+    assert len(audio) == 8 * len(frames) + 2
+    assert audio[-2] == 144_643
+    types = [soda.types[kind] for kind in soda.token_types[[127_999, 128_000, 128_001, 128_002, 128_256, 130_307]]]
+    assert types == ["text", "control", "control", "text", "control", "semantic"]
+    assert soda.types[soda.token_types[130_308]] == "acoustic_1"
+    assert Layout.from_dict(json.loads(json.dumps(soda.to_dict()))) == soda
+    with pytest.raises(InputError, match="must not hold the ids of BOS and EOS"):
+        interleave([Utterance(np.array([128_001]), frames)], soda, "text_first")
+
+
+def test_the_compositions_keep_what_they_name() -> None:
+    sizes, entries = (16, 8, 8, 8), 5
+    semantic = compose("semantic", sizes, 1, entries)
+    assert semantic.layout == Layout(0, (16,), 0)
+    assert (semantic.codebooks, semantic.orders, semantic.text) == ((0,), ("audio_first",), False)
+    audio = compose("semantic+acoustic", sizes, 1, entries, codebooks=3)
+    assert audio.layout == Layout(0, (16, 8, 8), 0)
+    assert audio.codebooks == (0, 1, 2)
+    whole = compose("semantic+acoustic+text", sizes, 0, entries, order="audio_first")
+    assert whole.layout == Layout(5, sizes, None)
+    assert (whole.orders, whole.text) == (("audio_first",), True)
+    assert compose("semantic+acoustic+text", sizes, 1, entries).orders == ("text_first", "audio_first")
+    # One of four audio tokens is semantic: SODA's first ablation reads every eighth.
+    codes = np.zeros((10, 4), dtype=int)
+    alone, both = (
+        interleave([Utterance(None, codes[:, each.codebooks])], each.layout, "audio_first")
+        for each in (semantic, compose("semantic+acoustic", sizes, 1, entries))
+    )
+    assert (len(alone) - 4) * 4 == len(both) - 4 == 40
+    for arguments, message in [
+        (("music", sizes, 1, 5), "must be one of semantic, semantic\\+acoustic, .*'music'"),
+        (("semantic", sizes, 0, 5), "codec with a semantic codebook"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            compose(*arguments)
+    with pytest.raises(InputError, match=r"1 <= codebooks <= 4 must hold for a semantic\+acoustic stream, but got 5"):
+        compose("semantic+acoustic", sizes, 1, 5, codebooks=5)
+    with pytest.raises(InputError, match="the order must be one of text_first, audio_first, both, but got 'random'"):
+        compose("semantic+acoustic", sizes, 1, 5, order="random")
+
+
+def test_sound_without_text_and_text_without_sound() -> None:
+    codes = np.array([[3, 0, 2]])
+    sound = interleave([Utterance(None, codes)] * 2, SMALL, "text_first")
+    assert sound.tolist() == [5, *[9, 14, 15, 20, 10] * 2, 6]
+    np.testing.assert_array_equal(sound, interleave([Utterance(None, codes)] * 2, SMALL, "audio_first"))
+    prose = interleave([Utterance(np.array([1, 2]), None)], SMALL, "text_first")
+    assert prose.tolist() == [5, 1, 2, 6]
+    for ids in (sound, prose):
+        again = interleave(split(ids, SMALL), SMALL, "audio_first")
+        np.testing.assert_array_equal(again, ids)
+    assert split(sound, SMALL)[1].text is None
+    assert split(prose, SMALL)[0].codes is None
+    spoken = Utterance(np.array([1]), codes)
+    for mixed in ([spoken, Utterance(None, codes)], [Utterance(np.array([1]), None)] * 2, [Utterance(None, None)]):
+        with pytest.raises(InputError, match="must all have text and codes, or codes alone, or be one text"):
+            interleave(mixed, SMALL, "text_first")
 
 
 @given(documents(), st.sampled_from(["text_first", "audio_first"]))
@@ -105,6 +167,6 @@ def test_what_does_not_fit_is_refused() -> None:
             interleave([Utterance(np.array(text), codes)], SMALL, "text_first")
     with pytest.raises(InputError, match="the order must be one of text_first, audio_first, but got 'both'"):
         interleave([], SMALL, "both")  # type: ignore[arg-type]
-    for arguments in [(0, (4,), 0), (5, (), None), (5, (4, 0), 0), (5, (4,), 1)]:
+    for arguments in [(-1, (4,), 0), (5, (), None), (5, (4, 0), 0), (5, (4,), 1), (5, (4,), 0, 5), (5, (4,), 0, 1, 1)]:
         with pytest.raises(InputError, match="must"):
             Layout(*arguments)

@@ -27,6 +27,16 @@ def test_a_corpus_gives_what_the_run_asks_for(small_corpus: Path, planned: Calla
     assert batch(3).dtype == source.validation(run).dtype == np.int64
 
 
+def test_a_run_reads_its_mixture(small_corpus: Path, planned: Callable[..., Run]) -> None:
+    source, run = open_source(small_corpus), planned()
+    mixed = replace(run, mixture=(("speech", 1.0),))
+    np.testing.assert_array_equal(source.batches(mixed)(3), source.batches(run)(3))
+    np.testing.assert_array_equal(source.validation(mixed), source.validation(run))
+    for ask in (source.batches, source.validation):
+        with pytest.raises(InputError, match="a source must be one of speech, but got 'music'"):
+            ask(replace(run, mixture=(("music", 1.0),)))
+
+
 def test_tokens_that_the_run_was_not_planned_on_are_refused(small_corpus: Path, planned: Callable[..., Run]) -> None:
     source, run = open_source(small_corpus), planned()
     with pytest.raises(InputError, match=r"planned on, another-corpus, but got small-corpus"):
@@ -38,9 +48,9 @@ def test_tokens_that_the_run_was_not_planned_on_are_refused(small_corpus: Path, 
 def test_a_corrupt_shard_is_named_and_not_opened(small_corpus: Path, tmp_path: Path) -> None:
     copy = tmp_path / "corpus"
     shutil.copytree(small_corpus, copy)
-    shard = copy / "train.1.tokens"
+    shard = copy / "shards" / "00000.tokens"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(bytes(content))
-    with pytest.raises(CorruptFileError, match=r"train\.1\.tokens"):
+    with pytest.raises(CorruptFileError, match=r"00000\.tokens"):
         open_source(copy)

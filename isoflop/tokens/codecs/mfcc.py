@@ -76,8 +76,11 @@ class MfccCodec:
         Raises
         ------
         InputError
-            If a wave is not usable (see `encode`), or the waves hold fewer distinct frames than a codebook has entries.
+            If a size is not positive, a wave is not usable (see `encode`), or the waves hold fewer distinct frames than
+            a codebook has entries.
         """
+        if acoustic_codebooks < 1:
+            raise InputError(f"acoustic_codebooks >= 1 must hold, but got {acoustic_codebooks}")
         spectrum = Spectrum(rate, bands)
         analysed = [_analyse(wave, spectrum) for wave in waves]
         if not analysed:
@@ -95,6 +98,11 @@ class MfccCodec:
         return cls(rate, bands, mean, scale, semantic, np.stack(acoustic))
 
     @property
+    def name(self) -> str:
+        """Its name among codecs."""
+        return "mfcc"
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return float(FRAME_RATE)
@@ -107,8 +115,8 @@ class MfccCodec:
 
     @property
     def semantic(self) -> int:
-        """The semantic column: 0."""
-        return 0
+        """Leading codebooks that are semantic: 1."""
+        return 1
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -124,16 +132,21 @@ class MfccCodec:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def encode(self, wave: Floats, rate: int) -> NDArray[np.int64]:
-        """Codes of a mono wave in [-1, 1], shape (frames, codebooks); the last frame is padded with silence.
+    def encode(self, waves: Sequence[Floats], rate: int) -> list[NDArray[np.int64]]:
+        """Codes of mono waves in [-1, 1], shape (frames, codebooks) each; a last frame is padded with silence.
+
+        One wave after the other: they already fill the matrix products, and so no code depends on its neighbours.
 
         Raises
         ------
         InputError
-            If the wave is empty, not mono, holds NaN or infinity, or has another rate than the codec.
+            If a wave is empty, not mono, holds NaN or infinity, or the rate is not the codec's.
         """
         if rate != self.rate:
-            raise InputError(f"the wave must have the codec's rate of {self.rate} Hz, but has {rate} Hz")
+            raise InputError(f"waves must have the codec's rate of {self.rate} Hz, but have {rate} Hz")
+        return [self._encode(wave) for wave in waves]
+
+    def _encode(self, wave: Floats) -> NDArray[np.int64]:
         log_mel = _analyse(wave, self.spectrum)
         codes = [nearest((_pooled(cepstra(log_mel, COEFFICIENTS)) - self.mean) / self.scale, self.semantic_codebook)]
         residual = _stacked(log_mel)
@@ -152,14 +165,15 @@ class MfccCodec:
         """A wave at `rate` that sounds like the acoustic codes, ``frames · rate/25`` samples."""
         return self.spectrum.invert(self.log_mel(codes))
 
-    def save(self, path: Path) -> None:
-        """Write to `path` (npz): the same bytes for the same codec."""
-        with path.open("wb") as file:
+    def save(self, folder: Path) -> None:
+        """Write `FILE_NAME` into `folder`: the same bytes for the same codec."""
+        with (folder / FILE_NAME).open("wb") as file:
             np.savez(file, allow_pickle=False, **self._arrays())
 
     @classmethod
-    def load(cls, path: Path) -> MfccCodec:
+    def load(cls, folder: Path) -> MfccCodec:
         """Read what `save` wrote; `CorruptFileError` names the file where it is no codec."""
+        path = folder / FILE_NAME
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 values = {name: arrays[name] for name in arrays.files}
