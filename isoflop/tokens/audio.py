@@ -16,7 +16,7 @@ import os
 import struct
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ Floats = NDArray[np.float32]
 FORMATS = "aac,aiff,amr,asf,caf,flac,g722,matroska,webm,mov,mp4,mp3,ogg,w64,wav"
 #: How far an utterance may end after its file does, as manifests round, and a decoder may fall short of its header.
 TOLERANCE_SECONDS = 0.1
+#: Formats that may not say how long they last; FFmpeg then guesses by the first bit rate, wrongly where that varies.
+_GUESSED = ("aac", "amr", "mp3")
 #: A peak above this is that of another scale; lossy formats overshoot 1 by far less.
 LARGEST = 4.0
 
@@ -141,7 +143,7 @@ def _by_av(file: IO[bytes], name: str, format_name: str, channel: int | None) ->
             if not container.streams.audio:
                 raise CorruptFileError(f"{name} must hold audio, but holds none")
             stream = container.streams.audio[0]
-            promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            promised = _promised_by_av(container.format.name, stream)
             rate, waves = stream.rate, []
             floats = av.AudioResampler(format="flt")
             for frame in chain(container.decode(stream), [None]):
@@ -155,6 +157,14 @@ def _by_av(file: IO[bytes], name: str, format_name: str, channel: int | None) ->
     if len(wave) < (promised - TOLERANCE_SECONDS) * rate:
         raise CorruptFileError(f"{name} must last {promised:.2f} s, but ends after {len(wave) / rate:.2f} s")
     return wave, rate
+
+
+def _promised_by_av(format_name: str, stream: Any) -> float:
+    """Seconds that a stream must last according to its header; 0 where that does not say."""
+    # An mp3's header gives its length along with the encoder's delay, which FFmpeg makes the start.
+    if not stream.duration or (format_name in _GUESSED and not stream.start_time):
+        return 0.0
+    return float(stream.duration * stream.time_base)
 
 
 def _part(wave: Floats, rate: int, clip: Clip, name: str) -> tuple[Floats, int]:

@@ -4,7 +4,7 @@
 
     <corpus>/.job/job.json          the request and what it makes: options, the codec's and the text's facts, the shards
              .job/00017.json        the clips of shard 17
-             .job/00017.lock        held by whoever is making it
+             .job/00017.lock        held by whoever is making it (index.lock: the index)
              codec.npz, text.json … the codec and the tokeniser, fitted if need be
              shards/                what is done
              index.json             at last; then `.job` goes
@@ -17,7 +17,6 @@ made writes the index, the same as anyone would.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -36,6 +35,7 @@ from isoflop.tokens import encoding
 from isoflop.tokens.clips import Clip, Rejected
 from isoflop.tokens.codecs import Codec, open_codec
 from isoflop.tokens.preparation import Preparation
+from isoflop.tokens.publishing import locked
 from isoflop.tokens.shard_files import Document, hashed, table_file, write_shard
 from isoflop.tokens.shards import SHARDS, UNFINISHED, Corpus, write_index
 from isoflop.tokens.stream import Composition, Layout, Utterance
@@ -151,10 +151,14 @@ def partition(found: Sequence[Recording], clips_per_shard: int) -> list[list[Rec
 
 def refuse_unfit(clips: Sequence[Clip], spoken: bool) -> tuple[list[Clip], list[Rejected]]:
     """Clips whose kind the stream can hold, each id once, and the others with the reason."""
+    for source in sorted({clip.source for clip in clips}):
+        try:
+            validated_name(source)
+        except InputError as error:
+            raise InputError(f"{error}; give the source another: NAME=SOURCE") from error
     kept: dict[str, Clip] = {}
     refused = []
     for clip in clips:
-        validated_name(clip.source)
         if clip.id in kept:
             refused.append(Rejected(clip.id, f"ids must be distinct over all sources, but {clip.source} has it again"))
         elif spoken and not clip.text:
@@ -344,8 +348,11 @@ def work(directory: Path, done: Callable[[], None] = lambda: None) -> None:
             with _claimed(directory / UNFINISHED / f"{name}.lock") as mine:
                 if mine and not (directory / SHARDS / table_file(name)).is_file() and Job.begun(directory):
                     job.make(name, codec, tokenizer, done)
-    if not job.missing() and Job.begun(directory):
-        job.finish()
+    if not job.missing():
+        # Whoever is second waits: a corpus stands when its worker returns, though the first be killed meanwhile.
+        with _claimed(directory / UNFINISHED / "index.lock", wait=True) as mine:
+            if mine and Job.begun(directory):
+                job.finish()
 
 
 def _places(options: Options) -> dict[str, Any]:
@@ -354,7 +361,7 @@ def _places(options: Options) -> dict[str, Any]:
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[bool]:
+def _claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Whether this process is now the only one that holds `path`; a dead one holds nothing."""
     try:
         lock = path.open("wb")
@@ -362,12 +369,7 @@ def _claimed(path: Path) -> Iterator[bool]:
         yield False
         return
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+        yield locked(lock, wait=wait)
 
 
 def plain(item: Clip | Rejected) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, RunError
 
 LOCK = "lock"
 #: A building place that has no lock was left by a build killed in its first or last instant.
@@ -38,7 +39,7 @@ def publishing(directory: Path) -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
     try:
         with (place / f"{LOCK}.new").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked(lock)
             # Under its own name only once it is held: a lock that can be taken means that its maker is dead.
             (place / f"{LOCK}.new").rename(place / LOCK)
             yield place
@@ -55,20 +56,49 @@ def publishing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def locked(file: IO[bytes], *, wait: bool = False) -> bool:
+    """Whether this process now holds the lock of a file, until that is closed or the process ends.
+
+    The lock is `flock`'s: processes on several machines see each other's where their file system keeps such locks for
+    all (NFS does; Lustre when it is mounted with ``flock``).
+
+    Parameters
+    ----------
+    file
+        Open for writing.
+    wait
+        Whether to wait for who holds it now; the result is then true.
+
+    Raises
+    ------
+    RunError
+        If the file system keeps no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        raise RunError(
+            f"a corpus must be made on a file system that keeps locks, but {file.name} cannot be locked: "
+            f"{error.strerror}; make it elsewhere and move it"
+        ) from error
+    return True
+
+
 def _refuse_occupied(directory: Path) -> None:
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise InputError(
-            f"a corpus must be made where nothing is, but {directory} exists; delete {directory} and run again"
+            f"a corpus must be made where nothing is, but {directory} exists; give another folder, or delete "
+            "this one if nothing in it is wanted"
         )
 
 
 def _remove_abandoned(place: Path) -> None:
     try:
         with (place / LOCK).open("rb+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(place, ignore_errors=True)
-    except BlockingIOError:
-        return
+            if locked(lock):
+                shutil.rmtree(place, ignore_errors=True)
     except FileNotFoundError:
         if place.is_dir() and time.time() - place.stat().st_mtime > _UNLOCKED_SECONDS:
             shutil.rmtree(place, ignore_errors=True)

@@ -58,7 +58,7 @@ LONGEST_ID = 500
 
 #: One cue of SubRip or WebVTT: from, to, and lines up to an empty one.
 _TIME = r"((?:\d+:)?\d{1,2}:\d{2}[.,]\d{3})"
-_CUE = re.compile(rf"^[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}[^\n]*\n(.*?)(?:\n[ \t]*\n|\Z)", re.MULTILINE | re.DOTALL)
+_CUE = re.compile(rf"^[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}[^\n]*((?:\n[ \t]*[^\s][^\n]*)*)", re.MULTILINE)
 
 
 def read(path: Path, columns: Mapping[str, str] | None = None, root: Path | None = None) -> Found:
@@ -93,13 +93,16 @@ def read_manifest(path: Path, columns: Mapping[str, str] | None = None, root: Pa
     """The clips of a table; see `read`."""
     names = _names(columns or {})
     root = (root or path.parent).resolve()
+    # Rows of a .jsonl may each leave out what they do not know.
+    wanted = [names["path"], *((columns or {}).values() if path.suffix.lower() != ".jsonl" else [])]
     found: list[Clip | Rejected] = []
     for number, row in enumerate(_rows(path, list(names.values())), start=1):
         if isinstance(row, str):
             found.append(Rejected(f"{path.name}:{number}", row))
             continue
-        if names["path"] not in row:
-            raise InputError(f"{path} must have a column {names['path']!r}, but has {', '.join(map(str, row))}")
+        lacking = [name for name in wanted if name not in row]
+        if lacking and not found:
+            raise InputError(f"{path} must have a column {lacking[0]!r}, but has {', '.join(map(_shown, row))}")
         values = {ours: row.get(theirs) for ours, theirs in names.items()}
         found.append(_clip(values, f"{path.name}:{number}", path.stem, root))
     return _distinct(found)
@@ -122,7 +125,7 @@ def read_folder(folder: Path) -> Found:
             found.append(Rejected(str(name), f"a file must lie in {folder}, but {name} does not"))
             continue
         clip = Clip(str(name.with_suffix("")), path, None, speaker, source=folder.resolve().name)
-        found += _with_text(clip, path)
+        found += _with_text(clip, path, inside)
     if not found:
         raise InputError(f"a folder of audio must hold such files, but {folder} holds none")
     return _distinct(found)
@@ -168,6 +171,9 @@ def _texts(file: Path, name: str, source: str, names: Mapping[str, str]) -> Iter
         if isinstance(row, str):
             yield Rejected(label, row)
             continue
+        if row.get(names["path"]):
+            yield Rejected(label, "a line must name audio only where the first one does, but this one alone does")
+            continue
         values = {ours: row.get(theirs) for ours, theirs in names.items() if ours not in ("path", "start", "end")}
         clip = _clip(values, label, source)
         yield (
@@ -189,8 +195,6 @@ def _clip(values: Mapping[str, Any], label: str, source: str, root: Path | None 
             name = strings["id"] or (str(Path(strings["path"]).with_suffix("")) + ("" if whole else f"@{start:g}"))
         if end is not None and not start < end:
             raise InputError(f"0 <= start < end must hold, but got {start:g} and {end:g}")
-        if not name.isprintable() or len(name) > LONGEST_ID:
-            raise InputError(f"an id must be printable and of at most {LONGEST_ID} characters, but is {name[:40]!r}")
     except InputError as error:
         return Rejected(_shown(values.get("id")) or label, str(error))
     return Clip(
@@ -219,7 +223,9 @@ def _string(name: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return str(value).strip().encode(errors="backslashreplace").decode()[:80] if value is not None else ""
+    """A value as a message or a terminal can hold it."""
+    text = str(value).strip()[:80] if value is not None else ""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _seconds(name: str, value: Any) -> float | None:
@@ -261,9 +267,19 @@ def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any] | str]:
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
         try:
             reader = csv.DictReader(
-                io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True
+                io.StringIO(text, newline=""),
+                delimiter="\t" if kind == ".tsv" else ",",
+                strict=True,
+                skipinitialspace=True,
             )
-            yield from reader
+            for row in reader:
+                # What a transcript's unquoted comma cuts off, the reader keeps under None.
+                more = None in row
+                yield (
+                    f"a row must have as many values as the header has names, {len(row) - 1}, but has more"
+                    if more
+                    else row
+                )
         except csv.Error as error:
             raise CorruptFileError(f"{path} must be a table, but line {reader.line_num}: {error}") from error
 
@@ -274,7 +290,7 @@ def _json_row(line: bytes) -> dict[str, Any] | str:
         return "a line must be UTF-8, but is not"
     try:
         row = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"a line must be JSON, but: {error}"
     return row if isinstance(row, dict) else f"a line must be a JSON object, but is {text.strip()[:40]}"
 
@@ -292,12 +308,14 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         raise CorruptFileError(f"{path} must be a Parquet table, but: {error}") from error
 
 
-def _with_text(clip: Clip, path: Path) -> Iterable[Clip | Rejected]:
-    """The clip with the text beside it, or its utterances where that has times."""
+def _with_text(clip: Clip, path: Path, root: Path) -> Iterable[Clip | Rejected]:
+    """The clip with the text beside it, or its utterances where that has times; of `root` as the audio is."""
     for suffix in (".srt", ".vtt", ".txt"):
         beside = path.with_suffix(suffix)
         if not beside.is_file():
             continue
+        if not beside.resolve().is_relative_to(root):
+            return [Rejected(clip.id, f"text must lie in {root}, but {beside.name} does not")]
         text = _decoded(beside.read_bytes())
         if text is None:
             return [Rejected(clip.id, f"text must be UTF-8, but {beside.name} is not")]
@@ -334,12 +352,15 @@ def _names(columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def _distinct(found: Iterable[Clip | Rejected]) -> Found:
-    """Clips and the rejected apart; of clips with one id, the first stays."""
+    """Clips and the rejected apart; of clips with one id, the first stays, and none whose id cannot be shown."""
     clips: dict[str, Clip] = {}
     rejected = []
     for item in found:
         if isinstance(item, Rejected):
             rejected.append(item)
+        elif not item.id.isprintable() or len(item.id) > LONGEST_ID:
+            reason = f"an id must be printable and of at most {LONGEST_ID} characters, but is {item.id[:40]!r}"
+            rejected.append(Rejected(_shown(item.id), reason))
         elif item.id in clips:
             rejected.append(Rejected(item.id, "ids must be distinct, but this one was there before"))
         else:

@@ -2,7 +2,7 @@
 
 Called again with the same arguments it carries on from the shards that are made, and says the same once all are. Called
 at once on many machines that see the folder, each takes shards that no other has: an array of such jobs needs nothing
-else.
+else, given a file system whose locks (`flock`) all of them see.
 """
 
 from __future__ import annotations
@@ -132,13 +132,15 @@ def tokenize(
     fresh = not Corpus.stands(directory) and not Job.begun(directory)
     if fresh:
         _begin(clips, rejected, directory, options, request, progress)
+    left = 0
     if Job.begun(directory):
         job = Job.open(directory)
         _refuse_other(directory, job.record["request"], request)
         _work(job, workers, progress)
+        left = len(job.missing())
     elapsed = time.monotonic() - began
     if not Corpus.stands(directory):
-        return Outcome(directory, None, len(Job.open(directory).missing()), elapsed if fresh else None)
+        return Outcome(directory, None, left, elapsed if fresh else None)
     corpus = Corpus.open(directory)
     _refuse_other(directory, corpus.index.get("job", {}).get("request"), request)
     return Outcome(directory, corpus, 0, elapsed if fresh else None)
@@ -252,17 +254,21 @@ def _codec(options: Options, clips: Sequence[Clip]) -> Codec:
     name = options.codec
     if name not in FITTED or "folder" in options.codec_options:
         return load_codec(name, **options.codec_options)
-    waves, seconds = [], 0.0
+    waves, seconds, lost = [], 0.0, ""
     for clip in clips:
         if seconds >= options.calibration_seconds:
             break
         try:
             wave, rate = audio.load(clip, options.channel)
             waves.append(options.preparation.apply(wave, rate, FITTED[name]))
-        except UNUSABLE:  # it is named where its shard is made
+        except UNUSABLE as error:  # each is named where its shard is made
+            lost = lost or f"; {clip.id}: {error}"
             continue
         seconds += len(waves[-1]) / FITTED[name]
-    return fit_codec(name, waves, FITTED[name], **options.codec_options)
+    try:
+        return fit_codec(name, waves, FITTED[name], **options.codec_options)
+    except InputError as error:
+        raise InputError(f"{error} (of {len(waves)} clips, {seconds:.1f} s{lost})") from error
 
 
 def _tokenizer(options: Options, texts: Sequence[str]) -> TextTokenizer:

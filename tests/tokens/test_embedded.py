@@ -181,7 +181,7 @@ def test_workers_must_be_positive_and_the_place_free(tmp_path: Path) -> None:
         make(tmp_path / "corpus", workers=0)
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "mine").write_text("")
-    with pytest.raises(InputError, match="exists; delete"):
+    with pytest.raises(InputError, match="exists; give another"):
         make(tmp_path / "corpus", workers=1)
 
 

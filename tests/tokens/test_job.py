@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, RunError
 from isoflop.tokens.clips import Clip, Rejected
 from isoflop.tokens.job import (
     Job,
@@ -22,6 +24,7 @@ from isoflop.tokens.job import (
     work,
 )
 from isoflop.tokens.preparation import Preparation
+from isoflop.tokens.publishing import locked, publishing
 
 LONG = [Clip(f"talk@{n}", Path("talk.wav"), "hello", "ann", start=n, end=n + 1, source="talks") for n in range(4)]
 SHORT = [Clip(f"word {n}", Path(f"{n}.wav"), "hello", "ann", source="words") for n in range(5)]
@@ -93,6 +96,27 @@ def test_records_survive_json_and_options_are_checked() -> None:
     for wrong in ({"holdout": 0.0}, {"holdout": 1.0}, {"clips_per_shard": 0}, {"calibration_seconds": 0.0}):
         with pytest.raises(InputError, match="must hold, but got"):
             Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_where_files_cannot_be_locked_nobody_waits_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    reason = r"keeps locks, but .* cannot be locked: Operation not supported"
+    with pytest.raises(RunError, match=reason), publishing(tmp_path / "corpus"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with (tmp_path / "lock").open("wb") as file, pytest.raises(RunError, match="keeps locks"):
+        locked(file)
+
+
+def test_a_lock_has_one_holder_and_goes_with_it(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("wb") as mine, (tmp_path / "lock").open("wb") as yours:
+        assert locked(mine)
+        assert not locked(yours)
+        mine.close()
+        assert locked(yours, wait=True)
 
 
 def test_where_nothing_has_begun_there_is_nothing_to_do(tmp_path: Path) -> None:

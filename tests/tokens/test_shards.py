@@ -219,11 +219,11 @@ def test_what_stands_there_is_never_replaced(tmp_path: Path) -> None:
     place = tmp_path / "corpus"
     place.mkdir()
     written(place, some_documents(60))  # into an empty directory
-    with pytest.raises(InputError, match=r"made where nothing is, but .*corpus exists; delete"):
+    with pytest.raises(InputError, match=r"made where nothing is, but .*corpus exists; give another folder"):
         written(place, some_documents(60))
     Corpus.open(place).verify()
     # Another maker was quicker.
-    with pytest.raises(InputError, match="exists; delete"), publishing(tmp_path / "other") as inside:  # noqa: PT012
+    with pytest.raises(InputError, match="exists; give another"), publishing(tmp_path / "other") as inside:  # noqa: PT012
         (inside / "late").write_text("")
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "first").write_text("")

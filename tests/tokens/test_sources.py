@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -66,6 +67,8 @@ def test_columns_may_have_other_names_and_the_root_may_be_elsewhere(recordings: 
         read(moved, {"tekst": "text"})
     with pytest.raises(InputError, match="must have a column 'path', but has audio_filepath, normalized, text"):
         read_manifest(moved)
+    with pytest.raises(InputError, match="must have a column 'tekst', but has path, text"):
+        read(write(recordings / "speech.csv", ROWS), {"text": "tekst"})
 
 
 def test_every_row_that_cannot_be_used_is_named_with_its_reason(recordings: Path, tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_every_row_that_cannot_be_used_is_named_with_its_reason(recordings: Path
     assert reasons["backwards"] == "0 <= start < end must hold, but got 3 and 2"
     assert reasons["before"] == "start must be seconds from 0, but is -1.0"
     assert reasons["when"] == "end must be seconds, but is 'soon'"
-    assert "printable" in reasons["two\nlines"]
+    assert "printable" in reasons["two\\nlines"]
     assert reasons["good"] == "ids must be distinct, but this one was there before"
     assert reasons["list"] == "text must be text, but is ['a']"
 
@@ -111,12 +114,44 @@ def test_a_row_that_is_not_utf_8_is_the_only_one_lost(recordings: Path, name: st
     assert "must be UTF-8" in rejected[0].reason
 
 
+def test_no_part_of_a_row_is_lost_in_silence(recordings: Path, tmp_path: Path) -> None:
+    table = recordings / "speech.csv"
+    table.write_text('path, text\na.wav, "Well, yes"\n\nb.flac,Well, no\n')
+    clips, rejected = read(table)
+    assert [(clip.id, clip.text) for clip in clips] == [("a", "Well, yes")]
+    assert rejected == [
+        Rejected("speech.csv:2", "a row must have as many values as the header has names, 2, but has more")
+    ]
+    lines = recordings / "speech.jsonl"
+    lines.write_text('{"path": "a.wav"}\n{"text": "no audio"}\n')
+    clips, rejected = read(lines)
+    assert ([clip.id for clip in clips], [item.id for item in rejected]) == (["a"], ["speech.jsonl:2"])
+    lines.write_text('{"text": "no audio"}\n{"path": "a.wav", "text": "audio"}\n')
+    clips, rejected = read(lines)
+    assert ([clip.text for clip in clips], [item.id for item in rejected]) == (["no audio"], ["speech.jsonl:2"])
+    (recordings / "anna" / "c.srt").write_text(
+        "1\n00:00:00,000 --> 00:00:01,000\n\n2\n00:00:02,000 --> 00:00:04,000\nSecond.\n"
+    )
+    cues = [(clip.text, clip.start, clip.end) for clip in read_folder(recordings)[0] if clip.id.startswith("anna/c")]
+    assert cues == [("Second.", 2.0, 4.0)]
+
+
+def test_a_name_that_cannot_be_shown_is_refused_alone(recordings: Path, tmp_path: Path) -> None:
+    for name in (b"caf\xe9.wav", b"two\nlines.wav", b"caf\xe9.txt"):
+        (recordings / os.fsdecode(name)).write_bytes(b"some")
+    clips, rejected = read_folder(recordings)
+    assert [clip.id for clip in clips] == ["a", "anna/c", "anna/d", "b"]
+    assert [item.id for item in rejected] == ["caf\\udce9", "two\\nlines"]
+    assert all("must be printable" in item.reason for item in rejected)
+    assert [item.id for item in read_texts(recordings)[1]] == ["caf\\udce9.txt:1"]
+
+
 def test_a_line_that_is_no_json_is_named_by_its_number(recordings: Path) -> None:
     path = recordings / "speech.jsonl"
-    path.write_text('{"path": "a.wav"}\n{"path": \n[1]\n{"path": "b.flac", "text": "\\ud800"}\n')
+    path.write_text('{"path": "a.wav"}\n{"path": \n[1]\n{"path": "b.flac", "text": "\\ud800"}\n' + "[" * 100_000)
     clips, rejected = read(path)
     assert [clip.id for clip in clips] == ["a"]
-    assert [item.id for item in rejected] == ["speech.jsonl:2", "speech.jsonl:3", "speech.jsonl:4"]
+    assert [item.id for item in rejected] == [f"speech.jsonl:{line}" for line in (2, 3, 4, 5)]
     assert "must be JSON" in rejected[0].reason
     assert "must be a JSON object" in rejected[1].reason
     assert "text must be UTF-8" in rejected[2].reason
@@ -163,9 +198,10 @@ def test_a_folder_may_lack_texts_but_not_audio(recordings: Path, tmp_path: Path)
     outside = tmp_path / "outside.wav"
     outside.write_bytes(b"some")
     (recordings / "z.wav").symlink_to(outside)
+    (recordings / "b.txt").symlink_to(outside)
     clips, rejected = read_folder(recordings)
-    assert [(clip.id, clip.text) for clip in clips] == [("a", None), ("anna/d", None), ("b", None)]
-    assert {item.id for item in rejected} == {"anna/c", "a", "z.wav"}
+    assert [(clip.id, clip.text) for clip in clips] == [("a", None), ("anna/d", None)]
+    assert {item.id for item in rejected} == {"anna/c", "a", "b", "z.wav"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="must hold such files"):
         read_folder(tmp_path / "empty")

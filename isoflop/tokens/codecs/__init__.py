@@ -174,8 +174,12 @@ def _maker(name: str) -> Any:
 
 def _call(name: str, function: Callable[..., Any], options: dict[str, Any], *arguments: Any) -> Any:
     """Call with the user's options, which must be the function's keywords."""
-    known = [key for key, kind in inspect.signature(function).parameters.items() if kind.kind is kind.KEYWORD_ONLY]
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise InputError(f"options of {name} must be among {', '.join(known) or 'none'}, but got {unknown[0]!r}")
+    parameters = inspect.signature(function).parameters.values()
+    known = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    for key, value in options.items():
+        if key not in known:
+            raise InputError(f"options of {name} must be among {', '.join(known) or 'none'}, but got {key!r}")
+        whole = isinstance(known[key], int)
+        if not isinstance(value, int if whole else str | Path):
+            raise InputError(f"{key} of {name} must be {'a whole number' if whole else 'text'}, but got {value!r}")
     return function(*arguments, **options)

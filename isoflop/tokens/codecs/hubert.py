@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from isoflop.errors import InputError
-from isoflop.tokens.codecs.weights import Floats, checked_waves, digest_of, located, pretrained, torch_of
+from isoflop.tokens.codecs.weights import (
+    Floats,
+    checked_waves,
+    digest_of,
+    from_pretrained,
+    located,
+    pretrained,
+    torch_of,
+)
 
 HUB_NAME = "facebook/hubert-base-ls960"
 #: Samples per second that every HuBERT takes.
@@ -100,9 +108,7 @@ def _normalises(weights: str, config: Any) -> bool:
     import transformers
 
     try:
-        extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(
-            weights, local_files_only=Path(weights).is_dir()
-        )
+        extractor = from_pretrained(transformers.Wav2Vec2FeatureExtractor, weights)
     except OSError:
         return bool(config.feat_extract_norm == "layer")
     return bool(extractor.do_normalize)

@@ -122,7 +122,7 @@ class JoinedCodec:
     def save(self, folder: Path) -> None:
         """Write the units, and which weights these are, into `folder`; not the weights."""
         with (folder / UNITS_NAME).open("wb") as file:
-            np.savez(file, allow_pickle=False, centroids=self.centroids)
+            np.savez(file, centroids=self.centroids)
         record = {"name": self.name, "weights": self.acoustic.weights, "codebooks": len(self.acoustic.codebook_sizes)}
         record |= {"hubert": self.features.weights, "layer": self.features.layer, "digest": self.digest}
         write_json(folder / RECORD, record)

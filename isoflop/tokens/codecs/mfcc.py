@@ -168,7 +168,7 @@ class MfccCodec:
     def save(self, folder: Path) -> None:
         """Write `FILE_NAME` into `folder`: the same bytes for the same codec."""
         with (folder / FILE_NAME).open("wb") as file:
-            np.savez(file, allow_pickle=False, **self._arrays())
+            np.savez(file, **self._arrays())  # type: ignore[arg-type] # none of them is its own allow_pickle
 
     @classmethod
     def load(cls, folder: Path) -> MfccCodec:

@@ -68,9 +68,7 @@ def pretrained(class_name: str, weights: str, codec: str) -> Any:
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        model, report = getattr(transformers, class_name).from_pretrained(
-            weights, local_files_only=folder.is_dir(), output_loading_info=True
-        )
+        model, report = from_pretrained(getattr(transformers, class_name), weights, output_loading_info=True)
     except Exception as error:
         if folder.is_dir() and (folder / "config.json").is_file() and _holds_weights(folder):
             raise CorruptFileError(f"{folder} must hold weights of {class_name}, but: {error}") from error
@@ -85,6 +83,19 @@ def pretrained(class_name: str, weights: str, codec: str) -> Any:
             f"{lacking[0]} among them"
         )
     return model.eval()
+
+
+def from_pretrained(maker: Any, weights: str, **options: Any) -> Any:
+    """What a class of transformers reads from a local folder, else from the hub's cache here, else from the hub.
+
+    In this order, since a hub that is out of reach is asked for half a minute, by every process.
+    """
+    try:
+        return maker.from_pretrained(weights, local_files_only=True, **options)
+    except OSError:
+        if Path(weights).is_dir():
+            raise
+        return maker.from_pretrained(weights, local_files_only=False, **options)
 
 
 def _put(codec: str, weights: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from isoflop.errors import CorruptFileError, InputError
-from isoflop.tokens.codecs import Codec, load_codec, open_codec
+from isoflop.tokens.codecs import Codec, fit_codec, load_codec, open_codec
 from isoflop.tokens.codecs.mfcc import FILE_NAME, MfccCodec
 
 RATE = 16_000
@@ -132,3 +132,8 @@ def test_it_is_fitted_to_something() -> None:
         MfccCodec.fit([vowels(0)], RATE, acoustic_codebooks=0)
     with pytest.raises(InputError, match="k=64"):
         MfccCodec.fit([np.zeros(RATE, dtype=np.float32)], RATE)
+    for option, kind in ({"seed": "one"}, "a whole number"), ({"bands": 0.5}, "a whole number"):
+        with pytest.raises(InputError, match=f"of mfcc must be {kind}, but got"):
+            fit_codec("mfcc", [vowels(0)], RATE, **option)
+    with pytest.raises(InputError, match="device of mimi must be text, but got 0"):
+        load_codec("mimi", device=0)
