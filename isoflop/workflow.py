@@ -284,7 +284,7 @@ def create(place: StudyDirectory) -> None:
 
 
 def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
-    """Build the embedded corpus where it is absent, and check the one that the runs will read; returns whether it was built."""
+    """Build the embedded corpus where it is absent, check the one that runs will read; returns whether it was built."""
     from isoflop.tokens import embedded
     from isoflop.tokens.shards import Corpus
 

@@ -94,6 +94,8 @@ def submit(
     if not isinstance(profile, SlurmProfile):
         raise InputError(f"--launcher must be a profile with launcher: slurm, but got {profile.launcher!r}")
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
+    if not study.is_dir():  # who names a rehearsal's directory carries that on
+        workflow.refuse_rehearsal(place)
     with Display() as display:
         submitted = workflow.submit(loaded, profile, place.root, display.watcher, canary)
     tell_submitted(submitted, place.root, as_json)

@@ -45,6 +45,22 @@ with hold(place.root):
 """
 
 
+def test_a_rehearsal_of_sodas_study_with_faults_recovers_its_surface(cluster, profile, tmp_path):
+    path = profile(classes=[{"workers": 1}], max_parallel=8, options={"time": "10", "mem": "300MB"})
+    call = ["--surface", "soda", "--noise", 0.003, "--fail", 0.1, "--launcher", path, "--dir", tmp_path / "r", "--json"]
+    found = json.loads(cluster.isoflop("rehearse", ROOT / "grids" / "soda-64.yaml", *call))
+    runs = found["runs"]
+    assert (runs["planned"], runs["done"] + runs["failed"]) == (64, 64)
+    assert all("diverged" in cause for cause in found["failures"].values())
+    assert runs["retried"] > 0
+    assert found["recovered"], found["exponents"]
+    # A study that is to be trained is not submitted where workers only pretend.
+    refused = cluster.isoflop(
+        "submit", ROOT / "grids" / "soda-64.yaml", "--dir", tmp_path / "r", "--launcher", path, code=2
+    )
+    assert "must not be run in the directory of a rehearsal" in refused
+
+
 def test_64_runs_without_accounting_and_with_arrays_of_ten_are_each_done_once(cluster, pretended, profile):
     study = pretended(64, seconds=0.2)
     path = profile(classes=[{"workers": 1}], max_parallel=32, options={"time": "10", "mem": "300MB"})
