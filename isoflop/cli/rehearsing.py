@@ -48,7 +48,7 @@ def rehearse(
     """Rehearse a whole study on simulated losses of a known law: launch, fit, recommend, and say if it was recovered.
 
     No model is trained and no torch is needed. Injected faults are crashes, errors, divergences and preemptions in
-    equal parts; all but divergences are retried.
+    equal parts; they are retried as those of real runs are, divergences never.
     """
     from isoflop import rehearsal, workflow
     from isoflop.cli.progress import Display

@@ -220,6 +220,9 @@ def _finish(
     for number, mark in enumerate(marks):
         if fault is not None and number == struck:
             _strike(fault[0], run, place, done)
+            # A preemption's signal has been heard: whoever watches stops the run here, not a mark later.
+            if on_progress is not None:
+                on_progress(Progress(done, run.steps, math.nan, 0.0))
         time.sleep(conditions.seconds_per_flop * run.flops * (mark - done) / run.steps)
         done, spent = mark, time.perf_counter() - began
         loss = conditions.truth(run, done * run.tokens_per_step)
