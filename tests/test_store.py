@@ -13,6 +13,7 @@ from isoflop.claims import Claims, joined
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
+from isoflop.planning.runs import TRAINING_REVISION
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
@@ -128,7 +129,7 @@ def test_what_is_no_run_or_no_status_does_not_stop_the_rest(planned):
 def test_runs_of_another_revision_of_the_training_code_stay_readable_outside_the_grid(planned, monkeypatch):
     directory, made = planned
     before = {run.id for run in made.runs}
-    monkeypatch.setattr("isoflop.planning.runs.TRAINING_REVISION", 2)
+    monkeypatch.setattr("isoflop.planning.runs.TRAINING_REVISION", TRAINING_REVISION + 1)
     later = plan(STUDY, made.data)
     assert not {run.id for run in later.runs} & before
     for run in later.runs:
