@@ -192,7 +192,9 @@ def test_a_canary_that_fails_stops_the_sweep(cluster, pretended, profile):
     seed = next(
         seed
         for seed in range(1000)
-        if (fault := pretended(8, 0.5, 0.2, seed).conditions.fault(longest, 1)) and fault[0] == "divergence"
+        if (fault := pretended(8, 0.5, 0.2, seed).conditions.fault(longest, 1))
+        and fault[0] == "divergence"
+        and fault[1] < 0.25  # at its first mark, which a canary reaches
     )
     study = pretended(8, seconds=0.5, fail=0.2, seed=seed)
     cluster.isoflop("submit", study.place.root, "--launcher", profile(), "--canary")

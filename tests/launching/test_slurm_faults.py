@@ -185,9 +185,13 @@ def test_cancel_and_retry(cluster, pretended, profile):
 
 
 def test_runs_that_raise_diverge_and_are_killed_end_as_their_causes_say(cluster, pretended, profile):
-    study, path = pretended(32, seconds=0.1, fail=0.45, seed=1), profile()
-    expected = Counter(foretold(study.conditions, run.id) for run in study.plan.runs)
-    assert {"done", "failed: diverged", "failed: error"} <= set(expected)
+    path, every = profile(), {"done", "failed: diverged", "failed: error"}
+    for seed in range(100):
+        study = pretended(32, seconds=0.1, fail=0.45, seed=seed)
+        expected = Counter(foretold(study.conditions, run.id) for run in study.plan.runs)
+        if every <= set(expected):
+            break
+    assert every <= set(expected)
     cluster.submit(study.place, path)
     cluster.wait(120)
     found = states(study.place)
