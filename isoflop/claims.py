@@ -113,13 +113,18 @@ def joined(study: Path, lease: float = LEASE, devices: int = 0, job: str = "", p
         thread.join()
         beat()
         with suppress(OSError):
-            publish_json(study / "crews" / f"{crew.id}.end.json", {"seconds": time.monotonic() - born})
+            publish_json(_end_of(study, crew), {"seconds": time.monotonic() - born})
 
 
 def crews(study: Path) -> list[Crew]:
     """Every crew that has worked on the study, oldest first."""
     paths = sorted(path for path in (study / "crews").glob("*.json") if not path.name.endswith(".end.json"))
     return [_crew(read_json(path), path) for path in paths]
+
+
+def ended(study: Path, crew: Crew) -> bool:
+    """Whether a crew has said that it ended: it takes nothing any more, though its process may go on for a moment."""
+    return _end_of(study, crew).exists()
 
 
 def seconds_lived(study: Path, crew: str) -> float:
@@ -155,7 +160,7 @@ class Observer:
 
     def verdict(self, crew: Crew) -> Verdict:
         """``alive`` if its process lives or its beat changed lately, ``dead``, or ``silent``: not known yet."""
-        if (self._study / "crews" / f"{crew.id}.end.json").exists():
+        if ended(self._study, crew):
             return "dead"
         if self.neighbour(crew):
             return "alive" if _process_started(crew.pid) == crew.started else "dead"
@@ -178,7 +183,7 @@ class Observer:
 
     def seems_alive(self, crew: Crew) -> bool:
         """A guess at a glance, for showing and for nothing else: a beat on another machine is dated by its file."""
-        if self.neighbour(crew) or (self._study / "crews" / f"{crew.id}.end.json").exists():
+        if self.neighbour(crew) or ended(self._study, crew):
             return self.verdict(crew) == "alive"
         try:
             age = time.time() - _beat_file(self._study, crew.id).stat().st_mtime
@@ -304,6 +309,10 @@ def _crew(record: Any, path: Path) -> Crew:
         return Crew(**record)
     except TypeError as error:
         raise CorruptFileError(f"{path} must name a crew, but: {error}") from error
+
+
+def _end_of(study: Path, crew: Crew) -> Path:
+    return study / "crews" / f"{validated_name(crew.id)}.end.json"
 
 
 def _beat_file(study: Path, crew: str) -> Path:

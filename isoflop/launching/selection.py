@@ -87,6 +87,17 @@ def is_open(place: RunDirectory) -> bool:
     return place.status()["state"] != "failed" and not place.cancelled_file.exists()
 
 
+def unclaimed(study: StudyDirectory, claims: Claims, order: Sequence[str]) -> bool:
+    """Whether one of the runs is open and nobody's."""
+    for run_id in order:
+        place = study.run(run_id)
+        if not place.result_file.exists() and is_open(place):
+            last = claims.latest(run_id)
+            if last is None or last.end is not None:
+                return True
+    return False
+
+
 def bury(study: StudyDirectory, claims: Claims, claim: Claim) -> None:
     """End the claim of a crew that died without a word; the run goes on, or is failed where that was once too often."""
     place = study.run(claim.name)

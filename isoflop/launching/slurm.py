@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from isoflop.claims import Claims, device_hours
+from isoflop.claims import Claims, crews, device_hours, ended
 from isoflop.errors import RunError
 from isoflop.launching import cluster
 from isoflop.launching.base import longest_first
@@ -104,8 +104,11 @@ def look(place: StudyDirectory) -> Queue:
     parts: dict[tuple[str, str], dict[str, Any]] = {}
     records: dict[str, dict[str, Any]] = {}
     mark = mark_of(place)
-    for task in cluster.queue():
-        if not task.live or not task.comment.startswith(mark):
+    tasks = [task for task in cluster.queue() if task.live and task.comment.startswith(mark)]
+    left = _left(place) if any(task.state == "RUNNING" for task in tasks) else frozenset()
+    for task in tasks:
+        if task.state == "RUNNING" and task.id in left:
+            # SLURM has not noticed yet.
             continue
         sid, _, part = task.comment.removeprefix(mark).partition(":")
         folder = place.submissions / validated_name(sid)
@@ -118,6 +121,12 @@ def look(place: StudyDirectory) -> Queue:
         if not (folder / f"{part}.json").exists():
             publish_json(folder / f"{part}.json", {"job": task.id.split("_")[0], "found": True})
     return Queue(tuple(found), parts)
+
+
+def _left(place: StudyDirectory) -> frozenset[str]:
+    """Tasks whose crews have ended, the newest too: they take no run any more."""
+    newest = {crew.job: crew for crew in crews(place.root) if crew.job}
+    return frozenset(job for job, crew in newest.items() if ended(place.root, crew))
 
 
 def submit(

@@ -20,11 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from isoflop.claims import joined
+from isoflop.claims import Claims, joined
 from isoflop.errors import InputError, IsoflopError, RunError
 from isoflop.launching import cluster
 from isoflop.launching.causes import Cause
 from isoflop.launching.crew import Supervisor, Work
+from isoflop.launching.selection import unclaimed
 from isoflop.store import StudyDirectory, read_json
 
 #: The warning may come this much earlier than was asked for (SLURM looks once a minute).
@@ -49,11 +50,20 @@ def main(study: str, submission: str, part: str) -> int:
         steps=todo["steps"],
         max_hours=record["max_gpu_hours"],
     )
-    with joined(
-        place.root, record["lease"], devices=todo["workers"], job=task_id(), part=f"{submission}/{part}"
-    ) as crew:
-        supervisor = Supervisor(place, crew, work, _log, ending.warning)
-        supervisor.work()
+    while True:
+        with joined(
+            place.root, record["lease"], devices=todo["workers"], job=task_id(), part=f"{submission}/{part}"
+        ) as crew:
+            supervisor = Supervisor(place, crew, work, _log, ending.warning)
+            supervisor.work()
+        # Who opens a run again submits no worker for it while a crew is there to take it. The crew has now said that
+        # it ended, so one of us sees the other: a run that was opened before that is found here.
+        if (
+            supervisor.stopped is not None
+            or work.steps is not None
+            or not unclaimed(place, Claims(place.root), work.order)
+        ):
+            break
     if supervisor.stopped in {Cause.TIME_LIMIT, Cause.PREEMPTED}:
         _again(record["max_requeues"])
         return 1

@@ -56,8 +56,9 @@ def test_every_profile_renders_as_it_did(path):
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_every_script_is_one_that_bash_can_read(path):
-    for text in scripts(path).values():
-        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    for name, text in scripts(path).items():
+        read = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
+        assert (read.returncode, read.stderr) == (0, ""), f"{name}: {read.stderr}"
 
 
 def slurm(**content):

@@ -9,7 +9,7 @@ import pytest
 from isoflop.claims import Claims, Observer, joined
 from isoflop.files import publish_json, write_json
 from isoflop.launching.causes import FAILED, Cause
-from isoflop.launching.selection import Selection
+from isoflop.launching.selection import Selection, unclaimed
 from isoflop.store import StudyDirectory
 
 
@@ -92,3 +92,20 @@ def test_an_end_is_written_once_even_where_two_bury(place, crew, tmp_path):
     assert Claims(tmp_path, crew).end(claim, FAILED, cause=Cause.NODE_FAILURE)
     assert not Claims(tmp_path, crew).end(claim, FAILED, cause=Cause.NODE_FAILURE)
     assert not publish_json(tmp_path / "claims" / "a" / "000001.json", {})
+
+
+def test_what_nobody_holds_is_unclaimed_until_it_is_done_failed_or_cancelled(place, crew):
+    claims = Claims(place.root, crew)
+    assert unclaimed(place, claims, "ab")
+    held = [claims.take(run) for run in "ab"]
+    assert not unclaimed(place, claims, "ab")
+    claims.end(held[1], FAILED, cause=Cause.ERROR)
+    assert unclaimed(place, claims, "ab")
+    write_json(place.run("b").cancelled_file, {})
+    assert not unclaimed(place, claims, "ab")
+    place.run("b").cancelled_file.unlink()
+    place.run("b").write_status("failed", cause="error")
+    assert not unclaimed(place, claims, "ab")
+    claims.end(held[0], FAILED, cause=Cause.ERROR)
+    done(place, "a")
+    assert not unclaimed(place, claims, "ab")

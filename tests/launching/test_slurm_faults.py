@@ -160,6 +160,32 @@ def test_a_sweep_cancelled_from_outside_stays_so_until_it_is_submitted(cluster, 
     study.wait(60, done=8)
 
 
+def test_a_run_retried_while_its_tasks_wind_up_gets_a_task_of_its_own(cluster, pretended, profile):
+    study = pretended(4, seconds=2)
+    path = profile(options={"time": "10", "mem": "300MB", "teardown": ["sleep 20"]}, classes=[{"workers": 1}])
+    cluster.submit(study.place, path)
+    running(study, 4)
+    one = study.plan.runs[0].id
+    cluster.isoflop("cancel", study.place.root, one)
+    study.wait(60, done=3, cancelled=1)
+    until(lambda: not lives_of(study), 30, "every crew must end")
+    # SLURM says that four tasks are running, but none of them takes a run any more.
+    assert len([task for task in cluster.tasks() if "_" in task]) == 4
+    assert json.loads(cluster.isoflop("retry", study.place.root, "--json"))["runs"] == [one]
+    study.wait(60, done=4)
+
+
+def test_runs_retried_while_their_tasks_are_ending_are_not_forgotten(cluster, pretended, profile):
+    study, path = pretended(4, seconds=8), profile(classes=[{"workers": 1}])
+    cluster.submit(study.place, path)
+    for _ in range(3):
+        running(study)
+        cluster.isoflop("cancel", study.place.root, *[run.id for run in study.plan.runs])
+        until(lambda: not study.states["running"], 30, "no run must be running")
+        cluster.isoflop("retry", study.place.root)
+    study.wait(90, done=4)
+
+
 def test_cancel_and_retry(cluster, pretended, profile):
     study, path = pretended(8, seconds=3), profile()
     cluster.submit(study.place, path)
@@ -167,6 +193,7 @@ def test_cancel_and_retry(cluster, pretended, profile):
     one = study.plan.runs[0].id
     assert json.loads(cluster.isoflop("cancel", study.place.root, one, "--json")) == {"cancelled": [one], "tasks": 0}
     study.wait(60, done=7, cancelled=1)
+    cluster.wait(60)
     assert json.loads(cluster.isoflop("retry", study.place.root, "--json"))["runs"] == [one]
     study.wait(60, done=8)
     cluster.wait(60)
