@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import machine
 
 from isoflop import store, workflow
 from isoflop.launching.synthetic import Conditions
@@ -63,7 +64,7 @@ def main() -> None:
         subprocess.run([CLUSTER, "down"], env={**os.environ, **knobs}, check=True)
         shutil.rmtree(folder)
     if as_json:
-        print(json.dumps({"ratios": found, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}))
+        print(json.dumps({"ratios": found, "machine": machine()}))
         return
     for name, value in found.items():
         print(f"{name:48} {value:8.3g}")

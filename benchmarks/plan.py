@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
 
 from isoflop import workflow
@@ -131,15 +130,9 @@ def main() -> None:
     seconds["cells"] = many_cells()
     sys.stderr.write("\n")
 
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
     if arguments.json:
         rounded = {name: round(value, 3) for name, value in ratios.items()}
-        print(json.dumps({"ratios": rounded, "seconds": seconds, "interior_off": off, "machine": machine}))
+        print(json.dumps({"ratios": rounded, "seconds": seconds, "interior_off": off, "machine": machine("numpy")}))
         return
     print(f"{'':<34} {'ratio':>6}")
     for name, value in ratios.items():

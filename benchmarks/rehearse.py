@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from machine import machine
 
 from isoflop import workflow
 from isoflop.errors import NoAnswerError
@@ -115,12 +115,12 @@ def main() -> None:
     if arguments.studies:
         rows["on paper"] = on_paper(planned, truth, arguments.studies, 0.0)
         rows["on paper, faults"] = on_paper(planned, truth, arguments.studies, lost)
-    machine = {"processor": platform.processor() or platform.machine(), "load": os.getloadavg()[0]}
+    here = machine("numpy")
     sys.stderr.write("\r")
     if arguments.json:
         ratios = {f"{row}: {name}": value for row, values in rows.items() for name, value in values.items()}
         ratios["seconds over the limit"] = seconds.get("as called", 0.0) / LIMIT
-        print(json.dumps({"ratios": ratios, "seconds": seconds, "machine": machine}))
+        print(json.dumps({"ratios": ratios, "seconds": seconds, "machine": here}))
         return
     print(f"{arguments.grid.stem} under {truth.name}: {arguments.seeds} seeds, {arguments.studies} studies on paper")
     for row, values in rows.items():
@@ -134,7 +134,7 @@ def main() -> None:
                 )
     for row, value in seconds.items():
         print(f"{row:18} {value:.1f} s (median)")
-    print(f"load at the end {machine['load']:.2f}")
+    print(f"load at the end {here['load']:.2f}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from machine import machine
 from numpy.typing import NDArray
 
 from isoflop.tokens.clips import Clip
@@ -120,15 +119,8 @@ def main() -> None:
         for _ in range(arguments.repeats):
             timed(lambda: pipeline(speech, mfcc), times)
     ratios = {"encodec": round(min(bare) / min(ours), 3), "mfcc": round(heard / min(times) / MFCC_TARGET, 3)}
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
     if arguments.json:
-        print(json.dumps({"ratios": ratios, "machine": machine}))
+        print(json.dumps({"ratios": ratios, "machine": {**machine("torch"), "threads": 1}}))
         return
     print(f"{'case':<10} {'× real time':>12} {'beside':>8} {'ratio':>7} {'at least':>9}")
     rows = {"encodec": (seconds / min(ours), seconds / min(bare)), "mfcc": (heard / min(times), MFCC_TARGET)}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 from isoflop.tokens.mixture import Sampler
 from isoflop.tokens.shard_files import table_file, tokens_file
@@ -163,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = measure(arguments.repeats)
     if arguments.json:
-        print(json.dumps({"ratios": found, "machine": f"{platform.processor()} {os.cpu_count()} cores"}))
+        print(json.dumps({"ratios": found, "machine": machine("numpy")}))
         return
     for name, value in found.items():
         print(f"{name:45} {value:>16,.3f}")

@@ -15,7 +15,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine
 from numpy.typing import NDArray
 
 from isoflop.flops import Shape
@@ -187,15 +187,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = {name: measure(plan(width, batch, steps), arguments.repeats) for name, width, batch, steps, _ in CASES}
     ratios = {name: round(plain.step_ms / ours.step_ms, 3) for name, (ours, plain) in rows.items()}
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
     if arguments.json:
-        print(json.dumps({"ratios": ratios, "machine": machine}))
+        print(json.dumps({"ratios": ratios, "machine": {**machine("torch"), "threads": 1}}))
         return
     print(f"{'case':<10} {'ours, ms/step':>14} {'plain':>7} {'ratio':>7} {'at least':>9}   ms around the steps")
     for name, *_, target in CASES:

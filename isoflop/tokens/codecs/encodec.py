@@ -12,23 +12,20 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isoflop.errors import CorruptFileError, InputError, MissingExtraError
-from isoflop.store import read_json, write_json
-from isoflop.tokens.codecs import RECORD
-from isoflop.tokens.codecs.weights import Floats, checked_codes, checked_waves, digest_of, located, padded, torch_of
+from isoflop.tokens.codecs.neural import NeuralCodec, checked_codebooks
+from isoflop.tokens.codecs.weights import digest_of, located, torch_of
 
 #: What Meta calls the weights; the end of the name is the start of the file's SHA-256.
 FILE_NAME = "encodec_24khz-d7cc33bc.th"
 
 
-class EncodecCodec:
+class EncodecCodec(NeuralCodec):
     """A loaded EnCodec.
 
     Parameters
@@ -55,55 +52,25 @@ class EncodecCodec:
     def __init__(self, *, weights: str | Path | None = None, codebooks: int = 8, device: str = "auto") -> None:
         self._torch, self.device = torch_of(device)
         model = _model(self._torch, weights)
-        books = model.quantizer.n_q
-        if not 1 <= int(codebooks) <= books:
-            raise InputError(f"1 <= codebooks <= {books} must hold, but got {codebooks}")
+        codebooks = checked_codebooks(codebooks, model.quantizer.n_q)
         self.weights = None if weights is None else located(str(weights))
         self.rate = int(model.sample_rate)
         self.frame_rate = float(model.frame_rate)
-        self.codebook_sizes = (int(model.quantizer.bins),) * int(codebooks)
+        self.codebook_sizes = (int(model.quantizer.bins),) * codebooks
         self.semantic = 0
-        self.digest = digest_of(model.state_dict(), {"codec": self.name, "codebooks": int(codebooks)})
+        self.digest = digest_of(model.state_dict(), {"codec": self.name, "codebooks": codebooks})
         self._frame = int(np.prod(model.encoder.ratios))
         # Codebooks are asked for by bandwidth: the least that has enough of them.
         each = model.bits_per_codebook * model.frame_rate / 1000
-        model.set_target_bandwidth(next(rate for rate in model.target_bandwidths if rate >= each * int(codebooks)))
+        model.set_target_bandwidth(next(rate for rate in model.target_bandwidths if rate >= each * codebooks))
         self._model: Any = model.to(self.device)
 
-    def encode(self, waves: Sequence[Floats], rate: int) -> list[NDArray[np.int64]]:
-        """Codes of mono waves in [-1, 1] as one batch, shape (frames, codebooks) each; last frames end in silence.
+    def _codes(self, batch: Any) -> Any:
+        ((codes, _),) = self._model.encode(batch)
+        return codes
 
-        Raises
-        ------
-        InputError
-            If a wave is empty, not mono, holds NaN or infinity, or the rate is not the codec's.
-        """
-        if not waves:
-            return []
-        batch, frames = padded(checked_waves(waves, rate, self.rate), self._frame)
-        with self._torch.inference_mode():
-            ((codes, _),) = self._model.encode(self._torch.from_numpy(batch).to(self.device))
-        books = len(self.codebook_sizes)
-        return [row[:books, :count].T.astype(np.int64) for row, count in zip(codes.cpu().numpy(), frames, strict=True)]
-
-    def decode(self, codes: NDArray[np.integer]) -> Floats:
-        """A wave at `rate`, a frame's samples for each frame; `InputError` if the codes are not this codec's."""
-        codes = checked_codes(codes, self.codebook_sizes)
-        with self._torch.inference_mode():
-            given = self._torch.from_numpy(codes.T[None].copy()).to(self.device)
-            wave = self._model.decode([(given, None)])[0, 0]
-        return np.asarray(wave.cpu().numpy()[: len(codes) * self._frame], dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write which weights these are into `folder`, not the weights."""
-        record = {"name": self.name, "weights": self.weights, "codebooks": len(self.codebook_sizes)}
-        write_json(folder / RECORD, {**record, "digest": self.digest})
-
-    @classmethod
-    def load(cls, folder: Path, *, weights: str | Path | None = None, device: str = "auto") -> EncodecCodec:
-        """Read what `save` wrote; `weights` say where they lie now."""
-        record = read_json(folder / RECORD)
-        return cls(weights=weights or record["weights"], codebooks=int(record["codebooks"]), device=device)
+    def _wave(self, codes: Any) -> Any:
+        return self._model.decode([(codes, None)])
 
 
 def _model(torch: Any, weights: str | Path | None) -> Any:

@@ -5,31 +5,17 @@ SODA's codec: with its first 8 of 32 codebooks of 2,048 entries, 100 tokens a se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isoflop.errors import InputError
-from isoflop.store import read_json, write_json
-from isoflop.tokens.codecs import RECORD
-from isoflop.tokens.codecs.weights import (
-    Floats,
-    checked_codes,
-    checked_waves,
-    digest_of,
-    located,
-    padded,
-    pretrained,
-    torch_of,
-)
+from isoflop.tokens.codecs.neural import NeuralCodec, checked_codebooks
+from isoflop.tokens.codecs.weights import digest_of, located, pretrained, torch_of
 
 HUB_NAME = "kyutai/mimi"
 
 
-class MimiCodec:
+class MimiCodec(NeuralCodec):
     """A loaded Mimi.
 
     Parameters
@@ -60,47 +46,17 @@ class MimiCodec:
         config = model.config
         if config.num_semantic_quantizers != 1 or not config.use_causal_conv:
             raise InputError(f"a Mimi must be causal and have one semantic codebook, but {weights} is not")
-        if not 1 <= int(codebooks) <= config.num_quantizers:
-            raise InputError(f"1 <= codebooks <= {config.num_quantizers} must hold, but got {codebooks}")
+        codebooks = checked_codebooks(codebooks, config.num_quantizers)
         self.rate = int(config.sampling_rate)
         self.frame_rate = float(config.frame_rate)
-        self.codebook_sizes = (int(config.codebook_size),) * int(codebooks)
+        self.codebook_sizes = (int(config.codebook_size),) * codebooks
         self.semantic = 1
-        self.digest = digest_of(model.state_dict(), {"codec": self.name, "codebooks": int(codebooks)})
+        self.digest = digest_of(model.state_dict(), {"codec": self.name, "codebooks": codebooks})
         self._frame = round(self.rate / self.frame_rate)
         self._model: Any = model.to(self.device)
 
-    def encode(self, waves: Sequence[Floats], rate: int) -> list[NDArray[np.int64]]:
-        """Codes of mono waves in [-1, 1] as one batch, shape (frames, codebooks) each; last frames end in silence.
+    def _codes(self, batch: Any) -> Any:
+        return self._model.encode(batch, num_quantizers=len(self.codebook_sizes)).audio_codes
 
-        Raises
-        ------
-        InputError
-            If a wave is empty, not mono, holds NaN or infinity, or the rate is not the codec's.
-        """
-        if not waves:
-            return []
-        batch, frames = padded(checked_waves(waves, rate, self.rate), self._frame)
-        with self._torch.inference_mode():
-            given = self._torch.from_numpy(batch).to(self.device)
-            codes = self._model.encode(given, num_quantizers=len(self.codebook_sizes)).audio_codes
-        return [row[:, :count].T.astype(np.int64) for row, count in zip(codes.cpu().numpy(), frames, strict=True)]
-
-    def decode(self, codes: NDArray[np.integer]) -> Floats:
-        """A wave at `rate`, a frame's samples for each frame; `InputError` if the codes are not this codec's."""
-        codes = checked_codes(codes, self.codebook_sizes)
-        with self._torch.inference_mode():
-            given = self._torch.from_numpy(codes.T[None].copy()).to(self.device)
-            wave = self._model.decode(given).audio_values[0, 0]
-        return np.asarray(wave.cpu().numpy()[: len(codes) * self._frame], dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write which weights these are into `folder`, not the weights."""
-        record = {"name": self.name, "weights": self.weights, "codebooks": len(self.codebook_sizes)}
-        write_json(folder / RECORD, {**record, "digest": self.digest})
-
-    @classmethod
-    def load(cls, folder: Path, *, weights: str | Path | None = None, device: str = "auto") -> MimiCodec:
-        """Read what `save` wrote; `weights` say where they lie now."""
-        record = read_json(folder / RECORD)
-        return cls(weights=weights or str(record["weights"]), codebooks=int(record["codebooks"]), device=device)
+    def _wave(self, codes: Any) -> Any:
+        return self._model.decode(codes).audio_values
