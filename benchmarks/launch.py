@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
 CLUSTER = Path(__file__).parents[1] / "launchers" / "dev-slurm" / "cluster.sh"
-RUNS, SLOTS = 64, 8
+RUNS, SLOTS, SWEEPS = 64, 8, 5
 PROFILE = """
 launcher: slurm
 options: {time: "10", cpus_per_task: 2, mem: 400MB}
@@ -75,11 +76,22 @@ def measure(folder: Path) -> dict[str, float]:
     profile.write_text(PROFILE)
     ideal = RUNS / SLOTS
     found = {}
-    sweep = pretend(folder / "sweep", RUNS, seconds=1.0)
-    found["makespan / ideal, isoflop"] = seconds(lambda: run_sweep(sweep, profile)) / ideal
-    found["makespan / ideal, raw sbatch array"] = seconds(raw_array) / ideal
-    found["makespan / ideal, plain submitit"] = seconds(lambda: plain_submitit(folder / "submitit")) / ideal
-    idle()
+    sweeps = [pretend(folder / f"sweep-{number}", RUNS, seconds=1.0) for number in range(SWEEPS)]
+    # SLURM starts an array within a second or at once, as it comes: medians, and their ranges beside them.
+    ways = {
+        "isoflop": [lambda sweep=sweep: run_sweep(sweep, profile) for sweep in sweeps],
+        "raw sbatch array": [raw_array] * SWEEPS,
+        "plain submitit": [lambda: plain_submitit(folder / "submitit")] * SWEEPS,
+    }
+    for way, actions in ways.items():
+        spans = []
+        for action in actions:
+            spans.append(seconds(action) / ideal)
+            idle()
+        found[f"makespan / ideal, {way}"] = statistics.median(spans)
+        found[f"makespan / ideal, {way}, least"] = min(spans)
+        found[f"makespan / ideal, {way}, most"] = max(spans)
+    sweep = sweeps[0]
     for run in sweep.run_ids()[:10]:
         sweep.run(run).result_file.unlink()
         sweep.run(run).write_status("failed", cause="error")

@@ -308,7 +308,7 @@ def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
     for run in planned.runs:
         if not _stands(place, run):
             store.write_json(place.run(run.id).run_file, run.to_dict(), durable=False)
-    store.write_table(place.plan_file, planned.table())
+    store.write_rows(place.plan_file, planned.rows())
 
 
 def _stands(place: StudyDirectory, run: Run) -> bool:

@@ -38,15 +38,13 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from isoflop.errors import InputError, NoAnswerError
-from isoflop.fitting.assembly import assemble
-from isoflop.fitting.law import Law, Options
-from isoflop.fitting.minima import Method
-from isoflop.fitting.parabola import FEWEST
-from isoflop.fitting.points import judge
 from isoflop.flops import ParamsConvention
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from isoflop.fitting.law import Law
+    from isoflop.fitting.minima import Method
 
 __all__ = ["fit"]
 
@@ -103,6 +101,13 @@ def fit(
         profiles at all and its surface is sound); or if nothing is left over from which to tell an interval (three
         budgets of three sizes), or the noise swamps the profiles.
     """
+    # Here, since who wants one module of this room, as the workers of a rehearsal do, shall not load tables and all.
+    from isoflop.fitting.assembly import assemble
+    from isoflop.fitting.law import Options
+    from isoflop.fitting.minima import Method
+    from isoflop.fitting.parabola import FEWEST
+    from isoflop.fitting.points import judge
+
     if minimum not in get_args(Method):
         raise InputError(f"minimum must be one of {', '.join(get_args(Method))}, but got {minimum!r}")
     if window != "all" and window < FEWEST:

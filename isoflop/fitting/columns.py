@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED = ("flops", "params", "tokens", "loss")
 
@@ -43,6 +46,8 @@ def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
 
 def numbers(table: pd.DataFrame, name: str) -> Floats:
     """Return the column `name` as floats, empty cells as NaN; `InputError` names the first row that holds text."""
+    import pandas as pd
+
     require_columns(table, [name])
     copies = int((table.columns == name).sum())
     if copies > 1:

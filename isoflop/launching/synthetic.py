@@ -18,11 +18,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
+from typing import Any, Literal, NoReturn, Self, get_args
 
 import numpy as np
 
@@ -30,13 +29,10 @@ import isoflop
 from isoflop.errors import CorruptFileError, Diverged, InputError
 from isoflop.fitting.cost import CostModel
 from isoflop.flops import ParamsConvention
-from isoflop.planning.prior import Prior
+from isoflop.planning.prior import Line, Prior, Surface, Valley
 from isoflop.planning.runs import TRAINING_REVISION, Run
 from isoflop.store import RunDirectory, StudyDirectory, read_json, write_json
 from isoflop.training.metrics import Progress, add_row, cut_metrics
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 #: At every mark a row of metrics, a pretended checkpoint and a status are written: this many seconds apart at most, and
 #: this many of them in a run at least.
@@ -104,23 +100,31 @@ class Conditions:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values at full precision."""
-        record: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return record
+        return asdict(self)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `to_json` gave, equal; `CorruptFileError` names the file where it is none."""
+        record = read_json(path)
         try:
-            return _adapter().validate_python(read_json(path))  # type: ignore[return-value]
-        except ValueError as error:
-            raise CorruptFileError(f"{path} must hold what a rehearsal pretends, but: {error}") from error
-
-
-@cache
-def _adapter() -> TypeAdapter[Conditions]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Conditions)
+            prior, cost = record["prior"], record["cost"]
+            surface, line = prior["surface"], prior["line"]
+            return cls(
+                Prior(
+                    str(prior["name"]),
+                    str(prior["source"]),
+                    surface=None if surface is None else Surface(**surface),
+                    line=None if line is None else Line(**line),
+                    valley=Valley(**prior["valley"]),
+                ),
+                CostModel(**{**cost, "coefficients": tuple(cost["coefficients"])}),
+                noise=float(record["noise"]),
+                fail=float(record["fail"]),
+                seed=int(record["seed"]),
+                seconds_per_flop=float(record["seconds_per_flop"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"{path} must hold what a rehearsal pretends, but: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class Pretence:
 
     def save(self, place: RunDirectory) -> None:
         """Write it in place of the one before."""
-        write_json(self.path(place), dict(vars(self)))
+        write_json(self.path(place), dict(vars(self)), durable=False)
 
     @staticmethod
     def path(place: RunDirectory) -> Path:
@@ -223,7 +227,9 @@ def _finish(
             # A preemption's signal has been heard: whoever watches stops the run here, not a mark later.
             if on_progress is not None:
                 on_progress(Progress(done, run.steps, math.nan, 0.0))
-        time.sleep(conditions.seconds_per_flop * run.flops * (mark - done) / run.steps)
+        # Until then, not for so long: what is written at the marks is a part of what a run takes.
+        due = began + conditions.seconds_per_flop * run.flops * (mark - begun) / run.steps
+        time.sleep(max(0.0, due - time.perf_counter()))
         done, spent = mark, time.perf_counter() - began
         loss = conditions.truth(run, done * run.tokens_per_step)
         add_row(place, run, done, loss, math.nan)

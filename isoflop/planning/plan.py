@@ -136,10 +136,8 @@ class Plan:
             "notes": self.notes(),
         }
 
-    def table(self) -> pd.DataFrame:
-        """A row for each run and each dropped cell; `dropped` holds the reason, empty for a run."""
-        import pandas as pd
-
+    def rows(self) -> list[dict[str, Any]]:
+        """A record for each run and each dropped cell; `dropped` holds the reason, empty for a run."""
         rows: list[dict[str, Any]] = []
         for run in self.runs:
             record = self._record(run)
@@ -149,7 +147,13 @@ class Plan:
             {"budget": cell.budget, "size": cell.size, "d_model": cell.d_model, "dropped": cell.reason}
             for cell in self.dropped
         ]
-        return pd.DataFrame(rows)
+        return rows
+
+    def table(self) -> pd.DataFrame:
+        """The `rows` as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
 
     def notes(self) -> list[str]:
         """What a reader should know that the numbers do not say."""
