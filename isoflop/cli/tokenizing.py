@@ -16,6 +16,7 @@ from isoflop.errors import InputError
 from isoflop.names import validated_name
 
 if TYPE_CHECKING:
+    from isoflop.launching.corpora import Tasks
     from isoflop.tokens.clips import Clip, Rejected
     from isoflop.tokens.tokenization import Outcome
 
@@ -74,17 +75,26 @@ def tokenize(
     ] = None,
     clips_per_shard: Annotated[int, typer.Option("--clips-per-shard", help="Clips of a shard.")] = 500,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes.  [default: one a core]")] = None,
+    launcher: Annotated[
+        Path | None,
+        typer.Option("--launcher", metavar="FILE", help="A launcher profile: a cluster's submits and leaves."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first clip that cannot be used.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn speech and text into a corpus of token shards.
 
-    Killed at any moment, it carries on when it is called again; called on many machines, they share the work.
+    Killed at any moment, it carries on when it is called again; called on many machines, they share the work. With a
+    cluster's profile it fits the codec, puts tasks into the queue and leaves.
     """
+    from isoflop.launching import corpora
+    from isoflop.launching.profiles import LocalProfile, load_profile
     from isoflop.tokens.job import Options
     from isoflop.tokens.preparation import Preparation
+    from isoflop.tokens.tokenization import begin, look
     from isoflop.tokens.tokenization import tokenize as make
 
+    profile = load_profile(launcher)
     options = Options(
         codec=codec,
         codec_options=_values(codec_set or []),
@@ -103,16 +113,20 @@ def tokenize(
         strict=strict,
     )
     clips, rejected = _read(sources, columns, root)
+    submitted = None
     try:
         with counting("tokenising") as bar:
-            outcome = make(
-                clips,
-                rejected,
-                out,
-                options,
-                workers=workers,
-                progress=lambda done, total, _: bar(int(done), int(total)),
-            )
+
+            def progress(done: float, total: float, _: str) -> None:
+                bar(int(done), int(total))
+
+            if isinstance(profile, LocalProfile):
+                processes = workers if workers is not None else profile.processes
+                outcome = make(clips, rejected, out, options, workers=processes, progress=progress)
+            else:
+                begin(clips, rejected, out, options, progress=progress)
+                submitted = corpora.submit(out, profile)
+                outcome = look(out)
     except KeyboardInterrupt:
         say("stopped; call it again to carry on")
         raise typer.Exit(STOPPED) from None
@@ -120,7 +134,10 @@ def tokenize(
         say(f"failed: {failure['id']}: {failure['reason']}")
     if len(outcome.failed) > _SHOWN:
         say(f"failed: {len(outcome.failed) - _SHOWN} more, all named in {out / 'index.json'}")
-    print_json(outcome.to_json()) if as_json else typer.echo(_sentence(outcome))
+    if as_json:
+        print_json({**outcome.to_json(), "submitted": None if submitted is None else submitted.to_json()})
+    else:
+        typer.echo(_sentence(outcome) if outcome.corpus or submitted is None else _queued(outcome, submitted))
 
 
 def _read(sources: list[str], columns: str | None, root: Path | None) -> tuple[list[Clip], list[Rejected]]:
@@ -154,6 +171,12 @@ def _values(settings: list[str]) -> dict[str, Any]:
         if not isinstance(found[key], str | int | float):
             raise InputError(f"--codec-set must have text or a number as its value, but got {setting!r}")
     return found
+
+
+def _queued(outcome: Outcome, submitted: Tasks) -> str:
+    tasks = f"submitted {submitted.tasks} tasks (job {submitted.job})" if submitted.tasks else "nothing to submit"
+    before = f", {submitted.waiting} were in the queue" if submitted.waiting else ""
+    return f"{outcome.directory}: {outcome.left} shards are to be made; {tasks}{before}; called again, it tells more"
 
 
 def _sentence(outcome: Outcome) -> str:

@@ -70,7 +70,7 @@ class Draft:
 
     def write(self, reached: Callable[[Point], None]) -> None:
         """Write the intent."""
-        code = snapshot.take(self.place)
+        code = snapshot.take(self.place.code)
         reached(Point.CODE_KEPT)
         record = {
             "id": self.id,

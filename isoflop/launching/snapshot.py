@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import isoflop
-from isoflop.store import StudyDirectory, write_json
+from isoflop.store import write_json
 
 _LEFT_OUT = ("__pycache__", ".", "~")
 
 
-def take(place: StudyDirectory) -> Path:
-    """Copy the package into the study directory, once for each content; returns the folder to import it from."""
+def take(shelf: Path) -> Path:
+    """Copy the package into a folder under `shelf`, once for each content; returns the folder to import it from."""
     package = Path(isoflop.__file__).parent
     files = sorted(path for path in package.rglob("*") if path.is_file() and _wanted(path.relative_to(package)))
     content = {path: path.read_bytes() for path in files}
     digest = hashlib.sha256()
     for path, data in content.items():
         digest.update(f"{path.relative_to(package)}\0{len(data)}\0".encode() + data)
-    folder = place.code / digest.hexdigest()[:16]
+    folder = shelf / digest.hexdigest()[:16]
     if not folder.exists():
-        place.code.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".", dir=place.code))
+        shelf.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".", dir=shelf))
         try:
             for path, data in content.items():
                 copy = beside / "isoflop" / path.relative_to(package)

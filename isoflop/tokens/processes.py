@@ -29,12 +29,16 @@ _BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main({ar
 
 @dataclass(frozen=True)
 class Task:
-    """What a fresh process does: ``main(argument)`` of `module`, which is to call `tied`; its errors go to `log`."""
+    """What a fresh process does: ``main(argument)`` of `module`, which is to call `tied`; its errors go to `log`.
+
+    It sees the GPU `device` alone where that is given, by CUDA's name for it.
+    """
 
     name: str
     module: str
     argument: str
     log: Path
+    device: str | None = None
 
 
 def run(tasks: Sequence[Task], workers: int, told: Callable[[int], None]) -> None:
@@ -105,7 +109,7 @@ def _start(task: Task) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, **({"CUDA_VISIBLE_DEVICES": task.device} if task.device else {})},
             # Ctrl-C is for the parent, which then ends its processes.
             start_new_session=True,
         )

@@ -7,10 +7,11 @@ else, given a file system whose locks (`flock`) all of them see.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -127,31 +128,62 @@ def tokenize(
     workers = workers if workers is not None else cores()
     if workers < 1:
         raise InputError(f"workers >= 1 must hold, but got {workers}")
-    request = request_digest(options, clips, rejected)
     began = time.monotonic()
+    fresh = begin(clips, rejected, directory, options, progress=progress)
+    outcome = carry_on(directory, workers, progress=progress)
+    return replace(outcome, elapsed=time.monotonic() - began) if fresh else outcome
+
+
+def begin(
+    clips: Sequence[Clip],
+    rejected: Sequence[Rejected],
+    directory: Path,
+    options: Options,
+    *,
+    progress: Progress = lambda done, total, message: None,
+) -> bool:
+    """Begin the job of `tokenize`, unless it has begun or is done; returns whether it had to be.
+
+    Raises
+    ------
+    InputError, RunError
+        As `tokenize`.
+    """
+    request = request_digest(options, clips, rejected)
     fresh = not Corpus.stands(directory) and not Job.begun(directory)
     if fresh:
         _begin(clips, rejected, directory, options, request, progress)
-    left = 0
-    if Job.begun(directory):
-        job = Job.open(directory)
-        _refuse_other(directory, job.record["request"], request)
-        _work(job, workers, progress)
-        left = len(job.missing())
-    elapsed = time.monotonic() - began
-    if not Corpus.stands(directory):
-        return Outcome(directory, None, left, elapsed if fresh else None)
-    corpus = Corpus.open(directory)
-    _refuse_other(directory, corpus.index.get("job", {}).get("request"), request)
-    return Outcome(directory, corpus, 0, elapsed if fresh else None)
-
-
-def _refuse_other(directory: Path, made: str | None, request: str) -> None:
-    if made != request:
+    stands = Corpus.stands(directory)
+    made = Corpus.open(directory).index.get("job", {}) if stands else Job.open(directory).record
+    if made.get("request") != request:
         raise InputError(
             f"{directory} must have been begun with the same sources and options to be carried on, but was not; delete "
             "it or give another folder"
         )
+    return fresh
+
+
+def carry_on(directory: Path, workers: int, *, progress: Progress = lambda done, total, message: None) -> Outcome:
+    """Work on a job that has begun, in some processes, until all its shards are made or others are making them.
+
+    Raises
+    ------
+    InputError, RunError
+        As `tokenize`.
+    """
+    left = 0
+    if Job.begun(directory):
+        job = Job.open(directory)
+        _work(job, workers, progress)
+        left = len(job.missing())
+    return look(directory, left)
+
+
+def look(directory: Path, left: int | None = None) -> Outcome:
+    """What has come of a job that has begun; `left` if it is known how many shards there are to make."""
+    if Corpus.stands(directory):
+        return Outcome(directory, Corpus.open(directory), 0, None)
+    return Outcome(directory, None, len(Job.open(directory).missing()) if left is None else left, None)
 
 
 def _begin(
@@ -288,9 +320,17 @@ def _work(job: Job, workers: int, progress: Progress) -> None:
         done += count
         progress(done, total, "tokenising")
 
+    count = max(1, min(workers, len(missing)))
+    devices = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
     with tempfile.TemporaryDirectory() as logs:
         tasks = [
-            processes.Task(f"worker {number}", worker.__name__, str(job.directory), Path(logs) / f"{number}.log")
-            for number in range(max(1, min(workers, len(missing))))
+            processes.Task(
+                f"worker {number}",
+                worker.__name__,
+                str(job.directory),
+                Path(logs) / f"{number}.log",
+                devices[number % len(devices)] if devices else None,
+            )
+            for number in range(count)
         ]
-        processes.run(tasks, workers, told)
+        processes.run(tasks, count, told)

@@ -13,8 +13,8 @@ from isoflop.store import StudyDirectory, read_json
 
 def test_the_copy_is_the_package_and_imports_by_itself(tmp_path):
     place = StudyDirectory(tmp_path)
-    folder = snapshot.take(place)
-    assert snapshot.take(place) == folder
+    folder = snapshot.take(place.code)
+    assert snapshot.take(place.code) == folder
     assert [path.name for path in place.code.iterdir() if path.is_dir()] == [folder.name]
     package = Path(isoflop.__file__).parent
     ours = {path.relative_to(package): path.read_bytes() for path in package.rglob("*.*") if path.suffix != ".pyc"}
