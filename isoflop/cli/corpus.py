@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isoflop.cli.options import JsonOption, print_json, say
+from isoflop.cli.options import JsonOption, print_json, say, visible
 
 if TYPE_CHECKING:
     from isoflop.tokens.shards import Corpus
@@ -55,11 +55,11 @@ def info(directory: CorpusArgument, as_json: JsonOption = False) -> None:
             for source, by_split in corpus.sources.items():
                 typer.echo(f"  {source}: {_counted(by_split[split])}")
     for failure in index["failed"][:_FAILURES]:
-        typer.echo(f"failed: {failure['id']}: {failure['reason']}")
+        typer.echo(visible(f"failed: {failure['id']}: {failure['reason']}"))
     if len(index["failed"]) > _FAILURES:
         typer.echo(f"failed: {len(index['failed']) - _FAILURES:,} more; --json names them all")
     for example in examples:
-        typer.echo(f"{example['id']}: {' / '.join(example['text'])}")
+        typer.echo(visible(f"{example['id']}: {' / '.join(example['text'])}"))
 
 
 def _counted(counts: dict[str, Any]) -> str:
@@ -109,5 +109,5 @@ def listen(
     if as_json:
         print_json({"wav": out, "seconds": seconds, "rate": heard.rate, "text": list(heard.text)})
     else:
-        typer.echo("\n".join(heard.text))
+        typer.echo(visible("\n".join(heard.text)))
         say(f"wrote {out}: {seconds:.1f} s")

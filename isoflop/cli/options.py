@@ -58,4 +58,9 @@ def _plain(value: Any) -> Any:
 
 def say(message: str) -> None:
     """Write a message for a person to standard error."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(visible(message) + "\n")
+
+
+def visible(text: str) -> str:
+    """`text` with all but its line ends printable: names and transcripts are other people's, terminals obey."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)

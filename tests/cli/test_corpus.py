@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import soundfile
+
 
 def test_info_counts_tokens_by_type(isoflop, small_corpus):
     code, out, _ = isoflop("corpus", "info", small_corpus, "--json")
@@ -27,3 +30,21 @@ def test_what_is_no_corpus_is_named(isoflop, tmp_path):
     code, _, err = isoflop("corpus", "info", tmp_path)
     assert code == 2
     assert "must be a folder that holds index.json" in err
+
+
+def test_a_transcript_cannot_steer_the_terminal(isoflop, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    evil = "clear \x1b[2J the \x9b screen é"
+    texts.write_text("\n".join(json.dumps({"id": f"a{n}", "text": f"{evil} {n}"}) for n in range(8)))
+    call = ["tokenize", texts, "--text", "bytes", "--composition", "semantic+acoustic+text", "--holdout", 0.5]
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    soundfile.write(sound / "b.wav", 0.1 * np.random.default_rng(0).standard_normal(32_000), 16_000)
+    (sound / "b.txt").write_text(evil)
+    small = [f"--codec-set={name}=8" for name in ("semantic_entries", "acoustic_entries")]
+    assert isoflop(*call, sound, *small, "--out", tmp_path / "corpus")[0] == 0
+    code, out, _ = isoflop("corpus", "info", tmp_path / "corpus")
+    assert code == 0
+    assert r"clear \x1b[2J the \x9b screen é" in out
+    assert not any(sign in out for sign in "\x1b\x9b")
+    assert isoflop("corpus", "info", tmp_path / "corpus", "--json")[1].isascii()
