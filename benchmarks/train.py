@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from isoflop.flops import Shape
 from isoflop.planning.runs import Run
 from isoflop.training.data import Tokens
-from isoflop.training.loss import LossByType, mean_loss
+from isoflop.training.loss import LossByType, plain_loss, token_losses
 from isoflop.training.model import Decoder
 from isoflop.training.module import Cadence
 from isoflop.training.run import run
@@ -104,7 +104,7 @@ def plain_loop(planned: Run, directory: Path, source: RandomTokens) -> float:
             for group in optimizer.param_groups:
                 group["lr"] = planned.learning_rate * schedule.factor(step)
             tokens = torch.from_numpy(batch(step))
-            loss = mean_loss(model(tokens[:, :-1]), tokens[:, 1:])
+            loss, _ = plain_loss(model(tokens[:, :-1]).view(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, planned.clip)
             optimizer.step()
@@ -130,7 +130,7 @@ def plain_loop(planned: Run, directory: Path, source: RandomTokens) -> float:
     tally = LossByType(source.types, source.token_types)
     with torch.inference_mode():
         tokens = torch.from_numpy(source.validation(planned))
-        tally.add(model(tokens[:, :-1]), tokens[:, 1:])
+        tally.add(token_losses(model, tokens), tokens[:, 1:].reshape(-1))
     return tally.losses()["loss"]
 
 

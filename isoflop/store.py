@@ -4,7 +4,7 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  rehearsal.json
-    runs/<id>/run.json  status.json  metrics.csv  checkpoints/  result.json  log/  cancelled.json
+    runs/<id>/run.json  status.json  metrics.csv  checkpoints/  weights/  result.json  log/  cancelled.json
 
 Every file is written beside its place and renamed or linked into it, so a reader sees a whole file or none, and a
 process killed at any moment leaves nothing half-written. A run is finished when, and only when, its `result.json`
@@ -68,6 +68,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The newest checkpoints."""
         return self.root / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The final weights, where the study keeps them: one checkpoint without the optimiser's state."""
+        return self.root / "weights"
 
     @property
     def result_file(self) -> Path:

@@ -103,6 +103,7 @@ class Model(Section):
 
     sequence_length: Whole = Field(128, ge=2, description="tokens that attend to each other")
     tied_head: bool = Field(True, description="whether the output head is the embedding's matrix")
+    mask_documents: bool = Field(False, description="whether tokens attend to their own document alone")
 
 
 class PriorChoice(Section):
@@ -223,6 +224,14 @@ class Training(Section):
     seed: Whole = Field(0, ge=0, lt=2**63, description="of the initialisation and the data order")
     validation_tokens: Whole = Field(65_536, ge=1, description="held-out tokens over which the loss is taken")
     precision: Literal["32", "bf16"] = Field("32", description="arithmetic of the forward and backward pass")
+    micro_batch: Whole | None = Field(
+        None, ge=1, description="sequences of one forward pass; default: a whole step's, halved where memory ends"
+    )
+    recompute: bool = Field(
+        False, description="whether blocks are computed again in the backward pass, for less memory (a third more work)"
+    )
+    compile: bool = Field(False, description="whether torch compiles the blocks: for long runs on a GPU")
+    keep_weights: bool = Field(False, description="whether a finished run's weights stay on disk, for isoflop export")
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -66,6 +66,9 @@ class RecipeChoice(Section):
     ladder: tuple[Size, ...] | None = Field(
         None, min_length=1, description=f"the study's own sizes, smallest first; {_DEFAULT}"
     )
+    published_ladder: str | None = Field(
+        None, description=f"or published sizes by name: chinchilla, soda-suite; {_DEFAULT}"
+    )
     n_layers: Whole | None = Field(None, ge=1, description=f"blocks of every model; {_DEFAULT}")
     heads: Whole | None = Field(None, ge=1, description=f"query heads of every model; {_DEFAULT}")
     head_size: Whole | None = Field(None, ge=2, description=f"width of a head: heads = d_model // it; {_DEFAULT}")
@@ -102,14 +105,32 @@ class RecipeChoice(Section):
     final_rate: Number | None = Field(None, ge=0, lt=1, description=f"last rate over the peak (no unit); {_DEFAULT}")
     max_steps: Whole | None = Field(None, ge=1, description=f"most steps of a run; {_DEFAULT}")
     optimizer: Literal["adamw", "cautious"] | None = Field(None, description=f"the optimiser; {_DEFAULT}")
-    weight_decay: Number | None = Field(None, ge=0, description=f"of AdamW (no unit); {_DEFAULT}")
-    beta1: Number | None = Field(None, ge=0, lt=1, description=f"of AdamW (no unit); {_DEFAULT}")
-    beta2: Number | None = Field(None, ge=0, lt=1, description=f"of AdamW (no unit); {_DEFAULT}")
+    weight_decay: Number | None = Field(None, ge=0, description=f"of the optimiser (no unit); {_DEFAULT}")
+    beta1: Number | None = Field(None, ge=0, lt=1, description=f"of the optimiser (no unit); {_DEFAULT}")
+    beta2: Number | None = Field(None, ge=0, lt=1, description=f"of the optimiser (no unit); {_DEFAULT}")
     beta2_batch: Number | None = Field(
         None, ge=0, description=f"sequences a step at which beta2 holds, as beta2^(B/it); 0: constant; {_DEFAULT}"
     )
-    epsilon: Number | None = Field(None, gt=0, description=f"of AdamW (no unit); {_DEFAULT}")
+    epsilon: Number | None = Field(None, gt=0, description=f"of the optimiser (no unit); {_DEFAULT}")
     clip: Number | None = Field(None, gt=0, description=f"largest gradient norm (no unit); {_DEFAULT}")
+    embedding_rate: Number | None = Field(
+        None, gt=0, description=f"peak rate of the embedding over that of matrices (no unit); {_DEFAULT}"
+    )
+    head_rate: Number | None = Field(
+        None, gt=0, description=f"peak rate of an untied head over that of matrices (no unit); {_DEFAULT}"
+    )
+    norm_rate: Number | None = Field(
+        None, gt=0, description=f"peak rate of the norms' scales over that of matrices (no unit); {_DEFAULT}"
+    )
+    initial_scale: Number | None = Field(
+        None, gt=0, description=f"sd of the matrices' weights before training (no unit); {_DEFAULT}"
+    )
+    mup_width: Whole | None = Field(
+        None, ge=0, description=f"width at which muP equals the standard parametrisation; 0: no muP; {_DEFAULT}"
+    )
+    z_loss: Number | None = Field(
+        None, ge=0, description=f"factor of the squared log-partition in what is minimised (no unit); {_DEFAULT}"
+    )
 
     @field_validator("ladder")
     @classmethod
@@ -122,7 +143,12 @@ class RecipeChoice(Section):
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> Self:
-        pairs = (("heads", "head_size"), ("warmup_steps", "warmup_fraction"), ("learning_rate", "rate_times_width"))
+        pairs = (
+            ("heads", "head_size"),
+            ("warmup_steps", "warmup_fraction"),
+            ("learning_rate", "rate_times_width"),
+            ("ladder", "published_ladder"),
+        )
         for one, other in pairs:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(
@@ -136,5 +162,5 @@ class RecipeChoice(Section):
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in {"base", "ladder"} and getattr(self, name) is not None
+            if name not in {"base", "ladder", "published_ladder"} and getattr(self, name) is not None
         }

@@ -46,6 +46,11 @@ def recipe(**content):
         ({"heads": 2, "head_size": 64}, "at most one of heads and head_size must be given, but got 2 and 64"),
         ({"warmup_steps": 2, "warmup_fraction": 0.1}, "at most one of warmup_steps and warmup_fraction"),
         ({"learning_rate": 1, "rate_times_width": 1}, "at most one of learning_rate and rate_times_width"),
+        (
+            {"published_ladder": "soda-suite", "ladder": [{"n_layers": 1, "d_model": 8, "n_heads": 1}]},
+            "at most one of ladder and published_ladder must be given",
+        ),
+        ({"z_loss": -1}, "recipe.z_loss must be >= 0, but got -1"),
         ({"optimizer": "sgd"}, "recipe.optimizer must be 'adamw' or 'cautious', but got 'sgd'"),
         ({"decay_fraction": 1.5}, "recipe.decay_fraction must be <= 1, but got 1.5"),
         ({"beta2": 1}, "recipe.beta2 must be < 1, but got 1"),

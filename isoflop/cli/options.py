@@ -41,6 +41,15 @@ def study_directory(study: Path, directory: Path | None) -> StudyDirectory:
     return open_study(study, (), directory)[1]
 
 
+def run_named(place: StudyDirectory, name: str) -> str:
+    """The id of the study's one run that is called `name`, or whose id begins so."""
+    known = place.run_ids()
+    found = [run for run in known if run == name] or [run for run in known if run.startswith(name)]
+    if len(found) != 1:
+        raise InputError(f"RUN must be the id of one run of {place.root}, but got {name!r}, which {len(found)} have")
+    return found[0]
+
+
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output; NaN and infinities, which JSON does not have, become null."""
     sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, say, study_directory
+from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, run_named, say, study_directory
 from isoflop.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def logs(
 ) -> None:
     """Print what a run printed."""
     place = study_directory(study, directory)
-    run_id = _named(place, run)
+    run_id = run_named(place, run)
     path = place.run(run_id).log / "output.txt"
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if as_json:
@@ -189,14 +189,6 @@ def logs(
         text = now
 
 
-def _named(place: StudyDirectory, name: str) -> str:
-    known = place.run_ids()
-    found = [run for run in known if run == name] or [run for run in known if run.startswith(name)]
-    if len(found) != 1:
-        raise InputError(f"RUN must be the id of one run of {place.root}, but got {name!r}, which {len(found)} have")
-    return found[0]
-
-
 def cancel(
     study: StudyArgument, runs: RunsArgument = None, directory: DirOption = None, as_json: JsonOption = False
 ) -> None:
@@ -205,7 +197,7 @@ def cancel(
 
     place = study_directory(study, directory)
     opened = [run.run for run in states.states(place) if run.state not in {"done", "failed", "cancelled"}]
-    chosen = [_named(place, name) for name in runs] if runs else opened
+    chosen = [run_named(place, name) for name in runs] if runs else opened
     states.cancel(place, [run for run in chosen if run in opened])
     tasks = slurm.cancel(place) if not runs and place.submissions.is_dir() else 0
     cancelled = [run for run in chosen if run in opened]
@@ -236,7 +228,7 @@ def retry(
     in_grid = [run.run for run in states.states(place) if run.in_grid]
     with hold(place.root, patience=60.0) as crew:
         pardoned = states.pardon(
-            place, Claims(place.root, crew), [_named(place, name) for name in runs] if runs else in_grid
+            place, Claims(place.root, crew), [run_named(place, name) for name in runs] if runs else in_grid
         )
         submitted = None
         if isinstance(profile, SlurmProfile) and pardoned:

@@ -44,7 +44,11 @@ def trainer_of(study: StudyDirectory) -> Trainer:
         from isoflop.launching import synthetic
 
         return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
+    from isoflop.study import Study, Training
     from isoflop.training.data import open_source
+    from isoflop.training.options import Options
     from isoflop.training.run import run
 
-    return partial(run, source=open_source(study.shards()))
+    asked = Study.load(study.study_file).training if study.study_file.exists() else Training()
+    options = Options(asked.micro_batch or 0, asked.recompute, asked.compile, asked.keep_weights)
+    return partial(run, source=open_source(study.shards()), options=options)

@@ -97,6 +97,13 @@ class Planner:
             optimizer=recipe.optimizer,
             decay=recipe.decay,
             final_rate=recipe.final_rate,
+            embedding_rate=recipe.embedding_rate,
+            head_rate=recipe.head_rate,
+            norm_rate=recipe.norm_rate,
+            initial_scale=recipe.initial_scale,
+            mup_width=recipe.mup_width,
+            z_loss=recipe.z_loss,
+            mask_documents=self.study.model.mask_documents,
         )
         return self._too_much(run) or run
 
@@ -137,7 +144,8 @@ class Planner:
                 f"{run.batch_size} (hardware.gpus_per_run)"
             )
         device = hardware.accelerator(machine.accelerator)
-        room, needed = hardware.available(device), hardware.run_memory(run, machine).total
+        room = hardware.available(device)
+        needed = hardware.run_memory(run, machine, self.study.training.recompute).total
         if room is not None and needed > room:
             return (
                 f"memory must be at most {room / hardware.GIB:.1f} GiB of a {device.name}, but got "

@@ -26,6 +26,10 @@ GIB = 2**30
 _RESERVED = 0.08
 #: Bytes of a weight in a checkpoint: itself and Adam's two moments in fp32.
 CHECKPOINT_BYTES = 12
+#: From this vocabulary on the loss is taken a chunk of tokens at a time (`isoflop.training.loss`).
+CHUNKED_VOCABULARY = 2**14
+#: Logits of one chunk: 128 MiB in fp32.
+CHUNK_LOGITS = 2**25
 #: Checkpoints that a run keeps while it goes on.
 _CHECKPOINTS = 2
 
@@ -91,7 +95,7 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
-def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int = 1) -> Memory:
+def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int = 1, recompute: bool = False) -> Memory:
     """Memory of an accelerator that trains `shape` on `micro_batch` sequences at once.
 
     Parameters
@@ -104,6 +108,9 @@ def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int 
         ``32``; or ``bf16``: weights and moments stay in fp32, matmuls run on copies in bf16.
     shards
         Accelerators over which weights, gradients and moments are spread.
+    recompute
+        Whether blocks are computed again in the backward pass: then what enters each is kept, 4·d bytes a token, and
+        the rest of one at a time, with half as much for its gradients.
 
     Notes
     -----
@@ -112,13 +119,15 @@ def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int 
     Activations are the tensors that autograd keeps, per token and block: before each of two norms, after it and after
     its scale, 6·d; queries, keys and values, the former two normalised and turned, and attention's result,
     4·(h + kv)·hd; of a gated MLP both halves, the activation and the product, 4·ffn, of a plain one 2·ffn; and 3·d for
-    the last norm. At 4 bytes in fp32; under bf16 at 2, but at 4 for what norms keep: 4·d, and (h + kv)·hd more. No
-    recomputation; fused norms keep less. Left out: the norms' and attention's row sums, what an attention kernel
-    without a fused path keeps (h·s a token and block), buffers of the communication between shards. Within 6 % of what
+    the last norm. At 4 bytes in fp32; under bf16 at 2, but at 4 for what norms keep: 4·d, and (h + kv)·hd more. Fused
+    norms keep less. Left out: the norms' and attention's row sums, what an attention kernel without a fused path keeps
+    (h·s a token and block), the mask between documents, buffers of the communication between shards. Within 6 % of what
     torch keeps for the model of `isoflop.training`.
 
     Logits are V a token: themselves, their log-softmax and its gradient in fp32, 12 bytes, and under bf16 the copy
-    that the head wrote, 2 more. At V = 144,644 and s = 4,096 that is 7 GiB a sequence.
+    that the head wrote, 2 more. From `CHUNKED_VOCABULARY` entries on a chunk of them is all there is at any time, and
+    its gradient takes its place: 4 bytes, and under bf16 a copy and what the chunk adds to the head's gradient, 2·V·d.
+    At V = 144,644 that is 0.1 GiB; a sequence of 4,096 tokens would take 7.
     """
     params = shape.parameters.total / shards
     weights = params * (4 if precision == "32" else 6)
@@ -131,9 +140,18 @@ def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int 
             block, last = 4 * (6 * d + 4 * heads + mlp), 12 * d
         else:
             block, last = 4 * (4 * d + heads) + 2 * (2 * d + 4 * heads + mlp), 10 * d
-        activations = float(tokens * (shape.n_layers * block + last))
-        logits = float(tokens * shape.vocabulary * (12 if precision == "32" else 14))
+        blocks = shape.n_layers * 4 * d + 1.5 * block if recompute else shape.n_layers * block
+        activations = float(tokens * (blocks + last))
+        logits = _logits(shape, tokens, precision)
     return Memory(weights, 4 * params, 8 * params, activations, logits)
+
+
+def _logits(shape: Shape, tokens: int, precision: Precision) -> float:
+    """Bytes of the logits of `tokens` tokens, and of what stands beside them (see `memory`)."""
+    if shape.vocabulary < CHUNKED_VOCABULARY:
+        return float(tokens * shape.vocabulary * (12 if precision == "32" else 14))
+    chunk = min(tokens * shape.vocabulary, CHUNK_LOGITS)
+    return float(4 * chunk if precision == "32" else 6 * chunk + 2 * shape.vocabulary * shape.d_model)
 
 
 def available(device: Accelerator) -> float | None:
@@ -211,18 +229,18 @@ class Estimate:
     available_gib: float | None
 
 
-def run_memory(run: Run, hardware: Hardware) -> Memory:
+def run_memory(run: Run, hardware: Hardware, recompute: bool = False) -> Memory:
     """Memory of one of the accelerators of `run`, which never has more sequences than its part of a step."""
     sequences = min(hardware.micro_batch, -(-run.batch_size // hardware.gpus_per_run))
-    return memory(run.shape, sequences, run.precision, hardware.gpus_per_run if hardware.sharded else 1)
+    return memory(run.shape, sequences, run.precision, hardware.gpus_per_run if hardware.sharded else 1, recompute)
 
 
-def estimate(runs: Sequence[Run], hardware: Hardware) -> Estimate:
-    """Hours, cost and memory of `runs` on `hardware`."""
+def estimate(runs: Sequence[Run], hardware: Hardware, recompute: bool = False) -> Estimate:
+    """Hours, cost and memory of `runs` on `hardware`; `recompute` as in `memory` (its time is not counted)."""
     device = accelerator(hardware.accelerator)
     hours = [gpu_hours(run, device, hardware.mfu) for run in runs]
     wall = [each / hardware.gpus_per_run for each in hours]
-    sizes = [run_memory(run, hardware).total for run in runs]
+    sizes = [run_memory(run, hardware, recompute).total for run in runs]
     largest = max(range(len(runs)), key=sizes.__getitem__)
     room = available(device)
     return Estimate(

@@ -95,7 +95,8 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate | None:
         """Hours, cost and memory on the study's hardware; None where it names none."""
-        return None if self.settings.hardware is None else hardware.estimate(self.runs, self.settings.hardware)
+        machine, recompute = self.settings.hardware, self.settings.training.recompute
+        return None if machine is None else hardware.estimate(self.runs, machine, recompute)
 
     @cached_property
     def accelerator_hours(self) -> dict[str, float]:

@@ -73,6 +73,9 @@ class Recipe:
     optimizer, weight_decay, beta1, beta2, beta2_batch, epsilon, clip
         The optimiser's constants; β2 is beta2^(B/beta2_batch) where `beta2_batch` is not 0, so that it forgets after
         the same number of tokens at every batch; the largest gradient norm.
+    embedding_rate, head_rate, norm_rate, initial_scale, mup_width, z_loss
+        See `isoflop.planning.runs.Run`. Under muP `rate_times_width` is over `mup_width`, not over each model's width,
+        and wider models must have more heads, not larger ones.
     """
 
     name: str
@@ -110,6 +113,19 @@ class Recipe:
     beta2_batch: float = 0.0
     epsilon: float = 1e-8
     clip: float = 1.0
+    embedding_rate: float = 1.0
+    head_rate: float = 1.0
+    norm_rate: float = 1.0
+    initial_scale: float = 0.02
+    mup_width: int = 0
+    z_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mup_width and self.heads:
+            raise InputError(
+                "recipe.head_size must be given where mup_width is (heads of one size, more of them as models widen), "
+                f"but got heads {self.heads}"
+            )
 
     def shape(self, d_model: int, vocabulary: int, model: Model) -> Shape:
         """The ladder's model of width `d_model`; `InputError` where the heads cannot divide it evenly."""
@@ -213,7 +229,8 @@ class Recipe:
                 f"a size without d_model must have a learning_rate, but {shape.label!r} has none "
                 "(in recipe.ladder, or recipe.learning_rate for all)"
             )
-        return self.rate_times_width * math.pow(batch, self.rate_batch_exponent) / shape.d_model
+        width = self.mup_width or shape.d_model
+        return self.rate_times_width * math.pow(batch, self.rate_batch_exponent) / width
 
     def second_moment(self, batch: int) -> float:
         """β2 at `batch` sequences a step."""

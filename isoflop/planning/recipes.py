@@ -15,14 +15,17 @@ from isoflop.errors import InputError
 from isoflop.planning.recipe import Recipe, Walk
 from isoflop.study_recipe import RecipeChoice, Size
 
+_LADDERS = files("isoflop").joinpath("data", "ladders")
+
 
 def published_ladder(name: str) -> tuple[Size, ...]:
-    """The ladder in `isoflop/data/ladders/<name>.csv`, smallest first; sizes are named by their millions."""
-    text = files("isoflop").joinpath("data", "ladders", f"{name}.csv").read_text(encoding="utf-8")
+    """The ladder in `isoflop/data/ladders/<name>.csv`, smallest first; `InputError` names the known ones."""
+    known = sorted(file.name.removesuffix(".csv") for file in _LADDERS.iterdir())
+    if name not in known:
+        raise InputError(f"a published ladder must be one of {', '.join(known)}, but got {name!r}")
+    text = _LADDERS.joinpath(f"{name}.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return tuple(
-        Size(name=f"{row.pop('millions')}M", **{key: int(value) for key, value in row.items()}) for row in rows
-    )
+    return tuple(Size(name=row.pop("name"), **{key: int(value) for key, value in row.items()}) for row in rows)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -77,7 +80,8 @@ RECIPES: dict[str, Recipe] = {
         warmup_fraction=0.1,
         decay_fraction=0.2,
         max_steps=399_999,
-        # Cautious AdamC: updates whose sign disagrees with the gradient's are masked, weight decay scaled by lr/lr_max.
+        # Cautious AdamC: updates whose sign disagrees with the gradient's are masked, weight decay scaled by lr/lr_max
+        # (`isoflop.training.optimisers.CautiousAdamC` has the formulas).
         optimizer="cautious",
         weight_decay=0.1,
         beta1=0.95,
@@ -134,4 +138,6 @@ def named(choice: RecipeChoice) -> Recipe:
             changes.setdefault(other, 0)
     if choice.ladder is not None:
         changes["ladder"] = choice.ladder
+    elif choice.published_ladder is not None:
+        changes["ladder"] = published_ladder(choice.published_ladder)
     return replace(RECIPES[choice.base], **changes)  # type: ignore[arg-type]

@@ -25,7 +25,19 @@ _PLACE = frozenset({"budget", "flops"})
 _BRANCH = frozenset({"steps", "decay_steps"})
 
 #: Added after runs had ids: left out of them at these values, so that those ids still name the same work.
-_LATER: dict[str, Any] = {"optimizer": "adamw", "decay": "linear", "final_rate": 0.0, "mixture": ()}
+_LATER: dict[str, Any] = {
+    "optimizer": "adamw",
+    "decay": "linear",
+    "final_rate": 0.0,
+    "mixture": (),
+    "embedding_rate": 1.0,
+    "head_rate": 1.0,
+    "norm_rate": 1.0,
+    "initial_scale": 0.02,
+    "mup_width": 0,
+    "z_loss": 0.0,
+    "mask_documents": False,
+}
 _LATER_IN_SHAPE: dict[str, Any] = {"mlp": "gated"}
 
 Precision = Literal["32", "bf16"]
@@ -61,12 +73,23 @@ class Run:
     precision
         ``32`` or ``bf16``.
     optimizer
-        ``adamw``, or ``cautious``: updates whose sign disagrees with the gradient's are masked, the decay is scaled
-        by lr/lr_max (the SODA authors').
+        ``adamw``, or ``cautious``: the SODA authors' (`isoflop.training.optimisers.CautiousAdamC`).
     decay, final_rate
         Form of the schedule's decay, and the rate it ends in as a fraction of the peak.
     mixture
         Source and share of the tokens, where the study asks for shares; empty: each source by its tokens.
+    embedding_rate, head_rate, norm_rate
+        Peak rates of the embedding (and of a tied head), of an untied head and of the norms' scales, over
+        `learning_rate`.
+    initial_scale
+        Standard deviation of the matrices' weights before training.
+    mup_width
+        The width at which muP equals the standard parametrisation; 0: standard.
+    z_loss
+        Factor of the mean squared log-partition, ln² Σ exp(logits), which is added to what is minimised (not to the
+        loss that is reported).
+    mask_documents
+        Whether tokens attend to their own document alone.
     """
 
     budget: float
@@ -90,11 +113,24 @@ class Run:
     decay: Decay = "linear"
     final_rate: float = 0.0
     mixture: tuple[tuple[str, float], ...] = ()
+    embedding_rate: float = 1.0
+    head_rate: float = 1.0
+    norm_rate: float = 1.0
+    initial_scale: float = 0.02
+    mup_width: int = 0
+    z_loss: float = 0.0
+    mask_documents: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "validation_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} >= 1 must hold, but got {getattr(self, name)}")
+        for name in ("embedding_rate", "head_rate", "norm_rate", "initial_scale"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} > 0 must hold, but got {getattr(self, name)}")
+        for name in ("mup_width", "z_loss"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} >= 0 must hold, but got {getattr(self, name)}")
         if self.optimizer not in get_args(Optimizer):
             raise InputError(f"optimizer must be one of {', '.join(get_args(Optimizer))}, but got {self.optimizer!r}")
         _ = self.schedule
@@ -164,19 +200,15 @@ class Run:
 
 
 def trainable(run: Run) -> Shape:
-    """The shape of `run`, if this version can train it; a plan may hold runs that it cannot.
+    """The shape of `run`, if it can be trained here; a plan may hold runs that cannot.
 
     Raises
     ------
     InputError
-        If the model is a row of a table, its MLP plain, or the optimiser another than AdamW.
+        If the model is a row of a table.
     """
     if isinstance(run.shape, Listed):
         raise InputError(f"models must be given by their shape to be trained, but got the listed {run.shape.name!r}")
-    if run.shape.mlp != "gated":
-        raise InputError(f"recipe.mlp must be gated to be trained, but got {run.shape.mlp!r} (plan it instead)")
-    if run.optimizer != "adamw":
-        raise InputError(f"recipe.optimizer must be adamw to be trained, but got {run.optimizer!r} (plan it instead)")
     return run.shape
 
 

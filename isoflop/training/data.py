@@ -42,6 +42,10 @@ class Source(Protocol):
     def token_types(self) -> NDArray[np.uint8]:
         """Index into `types` by token, shape (V,)."""
 
+    @property
+    def document_start(self) -> int:
+        """The token that starts a document; asked for where documents are masked from each other."""
+
     def batches(self, run: Run) -> Callable[[int], Tokens]:
         """The run's data order: from a step (0-based) to its (batch_size, s + 1) tokens."""
 
@@ -58,6 +62,7 @@ class CorpusSource:
         self.vocabulary = corpus.vocabulary
         self.types = corpus.layout.types
         self.token_types = corpus.layout.token_types
+        self.document_start = corpus.layout.controls["bos"]
 
     def batches(self, run: Run) -> Callable[[int], Tokens]:
         """The sampler's order under the run's mixture and seed."""

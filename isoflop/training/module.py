@@ -17,13 +17,14 @@ import lightning
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from isoflop.errors import Diverged, InputError
 from isoflop.planning.runs import Run, trainable
+from isoflop.training import optimisers
 from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.data import Source
-from isoflop.training.loss import LossByType, mean_loss
+from isoflop.training.loss import LossByType, token_losses, training_loss
 from isoflop.training.model import Decoder
 
 #: A chunk is as many steps as cost this many FLOPs (some tenths of a second on one core), one at least.
@@ -118,7 +119,13 @@ class TrainingModule(lightning.LightningModule):
         self.cadence = cadence
         self.micro_batches = micro_batches
         self.read = source.batches(run)
-        self.decoder = Decoder(trainable(run), run.seed)
+        self.decoder = Decoder(
+            trainable(run),
+            run.seed,
+            initial_scale=run.initial_scale,
+            mup_width=run.mup_width,
+            document_start=source.document_start if run.mask_documents else None,
+        )
         self.optimizer_state: dict[str, Any] | None = None
         self.done = 0
         if checkpoint is not None:
@@ -127,25 +134,9 @@ class TrainingModule(lightning.LightningModule):
             self.done = checkpoint.step
         self.losses: dict[str, float] = {}
 
-    def configure_optimizers(self) -> AdamW:
-        """Fused AdamW; weight decay on the blocks' matrices and on an untied head, not on norms and the embedding.
-
-        Norms are scales around one. A row of the embedding gets a gradient only where its token occurs (and, tied,
-        all rows from the head), yet would decay at every step: rare tokens would be forgotten for being rare.
-        """
-        embedding = self.decoder.embedding.weight
-        linear = [module.weight for module in self.decoder.modules() if isinstance(module, nn.Linear)]
-        decayed = [weight for weight in linear if weight is not embedding]
-        chosen = set(map(id, decayed))
-        free = [parameter for parameter in self.decoder.parameters() if id(parameter) not in chosen]
-        run = self.planned
-        optimizer = AdamW(
-            [{"params": decayed, "weight_decay": run.weight_decay}, {"params": free, "weight_decay": 0.0}],
-            lr=run.learning_rate,
-            betas=(run.beta1, run.beta2),
-            eps=run.epsilon,
-            fused=True,
-        )
+    def configure_optimizers(self) -> Optimizer:
+        """The run's optimiser, where the run is carried on in the state that it had come to."""
+        optimizer, self.factors = optimisers.make(self.planned, self.decoder)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None
@@ -170,8 +161,8 @@ class TrainingModule(lightning.LightningModule):
         parameters = list(self.decoder.parameters())
         losses, norms = [], []
         for step in range(*chunk):
-            for group in optimizer.param_groups:
-                group["lr"] = run.learning_rate * schedule.factor(step)
+            for group, factor in zip(optimizer.param_groups, self.factors, strict=True):
+                group["lr"] = run.learning_rate * schedule.factor(step) * factor
             tokens = torch.from_numpy(self.read(step)).to(self.device)
             loss = self._backward(tokens)
             norms.append(nn.utils.clip_grad_norm_(parameters, run.clip, foreach=True))
@@ -193,11 +184,11 @@ class TrainingModule(lightning.LightningModule):
         parts = tokens.tensor_split(min(self.micro_batches, len(tokens)))
         losses = []
         for part in parts:
-            loss = mean_loss(self.decoder(part[:, :-1]), part[:, 1:])
+            objective, loss = training_loss(self.decoder, part, self.planned.z_loss)
             if len(parts) > 1:
-                loss = loss * (len(part) / len(tokens))
-            self.manual_backward(loss)
-            losses.append(loss.detach())
+                objective, loss = (value * (len(part) / len(tokens)) for value in (objective, loss))
+            self.manual_backward(objective)
+            losses.append(loss)
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def val_dataloader(self) -> Iterable[Tensor]:
@@ -212,7 +203,7 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, tokens: Tensor, batch_idx: int) -> None:
         """Count the losses of one batch of windows."""
-        self.tally.add(self.decoder(tokens[:, :-1]), tokens[:, 1:])
+        self.tally.add(token_losses(self.decoder, tokens), tokens[:, 1:].reshape(-1))
 
     def on_validation_epoch_end(self) -> None:
         """Keep the losses, over everything and by type."""

@@ -37,13 +37,16 @@ from isoflop.flops import ParamsConvention
 from isoflop.planning.runs import TRAINING_REVISION, Run
 from isoflop.store import RunDirectory, StudyDirectory, write_json
 from isoflop.training import checkpoints, data
+from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.metrics import Progress
 from isoflop.training.module import Cadence, TrainingModule
+from isoflop.training.options import Options
 from isoflop.training.recording import Recorder
 
 #: Where Lightning tells about accelerators and tips at every start of a Trainer.
 _CHATTER = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 _CADENCE = Cadence()
+_OPTIONS = Options()
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -56,6 +59,7 @@ def run(
     cadence: Cadence = _CADENCE,
     accelerator: str = "cpu",
     micro_batches: int = 1,
+    options: Options = _OPTIONS,
 ) -> dict[str, Any]:
     """Train `run` in the study directory `directory` and return its result.
 
@@ -75,8 +79,11 @@ def run(
     accelerator
         Lightning's name: ``cpu``, ``gpu``, ``auto``.
     micro_batches
-        Parts of a batch, one after the other, where it does not fit into memory at once; the result is the same to
-        rounding.
+        Times as many forward passes a step as `options` ask for, where those do not fit into memory; the result is the
+        same to rounding.
+    options
+        How: what changes the result by rounding at most. Weights that are kept are in ``weights/`` once the result is
+        there.
 
     Returns
     -------
@@ -103,7 +110,7 @@ def run(
     result = place.result()
     if result is None:
         tokens = source or data.open_source(study.shards())
-        result = _finish(run, place, tokens, on_progress, cadence, accelerator, micro_batches)
+        result = _finish(run, place, tokens, on_progress, cadence, accelerator, micro_batches, options)
     # Here, not only after training: a kill may have come between the result and this.
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return result
@@ -117,6 +124,7 @@ def _finish(
     cadence: Cadence,
     accelerator: str,
     micro_batches: int,
+    options: Options,
 ) -> dict[str, Any]:
     """Carry the run on from where it is to its result."""
     data.check(source, run)
@@ -124,7 +132,8 @@ def _finish(
     checkpoint = checkpoints.load_newest(place.checkpoints, run.id)
     if not place.run_file.exists():
         write_json(place.run_file, run.to_dict())
-    module = TrainingModule(run, source, cadence, checkpoint, micro_batches)
+    module = TrainingModule(run, source, cadence, checkpoint, options.passes(run, micro_batches))
+    options.apply(module.decoder)
     recorder = Recorder(
         module,
         place,
@@ -141,6 +150,10 @@ def _finish(
     # Whoever watches may know of another that has taken the run over meanwhile: the validation may have been long.
     if on_progress is not None:
         on_progress(recorder.progress)
+    if options.keep_weights:
+        weights = module.decoder.state_dict()
+        kept = Checkpoint(run.id, run.steps, weights, {}, seconds=recorder.seconds, resumed=recorder.resumed)
+        checkpoints.save(place.weights, kept)
     result = place.publish(result)
     place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
     return result

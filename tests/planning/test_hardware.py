@@ -9,7 +9,6 @@ import pytest
 from isoflop.errors import InputError
 from isoflop.flops import Listed, Shape
 from isoflop.planning.hardware import (
-    GIB,
     accelerator,
     accelerators,
     available,
@@ -46,13 +45,22 @@ def test_memory_of_the_parameters_is_sixteen_bytes_a_weight():
     assert memory(listed, 4, "32", shards=8).total == 2e9
 
 
-def test_logits_of_a_large_vocabulary_are_told():
-    """V = 144,644 and s = 4,096 in bf16: 14 bytes a logit, 7.7 GiB a sequence."""
+def test_logits_are_counted_whole_or_by_the_chunk():
+    """A vocabulary of 144,644 is chunked: whole, its logits would take 7.7 GiB a sequence of 4,096 in bf16."""
+    assert memory(replace(SODA, vocabulary=1000), 2, "32").logits == 12 * 2 * 4096 * 1000
+    assert memory(replace(SODA, vocabulary=1000), 2, "bf16").logits == 14 * 2 * 4096 * 1000
+    assert memory(SODA, 1, "32").logits == memory(SODA, 8, "32").logits == 4 * 2**25
+    assert memory(SODA, 1, "bf16").logits == 6 * 2**25 + 2 * 144_644 * 768
+    assert memory(replace(SODA, sequence_length=2), 1, "32").logits == 4 * 2 * 144_644
+
+
+def test_activations_go_with_the_sequences():
     found = memory(SODA, 1, "bf16")
-    assert found.logits == 14 * 4096 * 144_644
-    assert found.logits / GIB == pytest.approx(7.7, abs=0.1)
     assert memory(SODA, 2, "bf16").activations == 2 * found.activations
     assert memory(replace(SODA, mlp="plain"), 1, "bf16").activations < found.activations
+    for precision in ("32", "bf16"):
+        kept, again = (memory(SODA, 4, precision, recompute=choice).activations for choice in (False, True))
+        assert kept / 5 < again < kept / 2
 
 
 def test_hours_are_flops_over_what_the_device_does():

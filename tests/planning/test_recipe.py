@@ -42,6 +42,15 @@ def test_rates_go_by_width_and_batch_or_are_given():
     assert named("marin-2025", learning_rate=1e-3).peak_rate(shape, 32) == 1e-3
 
 
+def test_under_mup_the_rate_is_that_of_the_base_width_and_models_widen_by_heads():
+    recipe = named("marin-2025", mup_width=256)
+    rates = [recipe.peak_rate(recipe.shape(width, 144_644, SODA), 32) for width in (256, 768)]
+    assert rates == [named("marin-2025").peak_rate(recipe.shape(256, 144_644, SODA), 32)] * 2
+    with pytest.raises(InputError, match=r"head_size must be given where mup_width is .*, but got heads 2"):
+        named("tiny", mup_width=32)
+    assert named("tiny", mup_width=32, head_size=16).shape(64, 247, Model()).n_heads == 4
+
+
 def test_beta2_forgets_after_the_same_tokens():
     marin = named("marin-2025")
     assert marin.second_moment(128) == 0.98

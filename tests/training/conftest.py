@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from isoflop.flops import Shape
 from isoflop.planning.runs import Run
@@ -59,3 +62,31 @@ def planned(small_corpus: Path) -> Callable[..., Run]:
         return replace(run, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes alive at once of all that operators return; what they use within themselves is not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive, self.bytes, self.peak = set[int](), 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage())._cdata not in self.alive:
+                self.alive.add(storage._cdata)
+                self.bytes += storage.nbytes()
+                self.peak = max(self.peak, self.bytes)
+                weakref.finalize(storage, self.freed, storage._cdata, storage.nbytes())
+        return result
+
+    def freed(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.bytes -= size
+
+
+@pytest.fixture
+def peak() -> type[Peak]:
+    """Tracks the memory of what runs under it; on fake tensors it takes none."""
+    return Peak

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from isoflop.training.loss import LossByType, mean_loss
+from isoflop.flops import Shape
+from isoflop.training import loss as losses_module
+from isoflop.training.loss import LossByType, chunked_loss, plain_loss, token_losses, training_loss
+from isoflop.training.model import Decoder
 
 NAMES = ("text", "control", "semantic", "acoustic_1", "acoustic_2")
 TYPES = np.array([0, 0, 1, 2, 2, 3, 4, 4], dtype=np.uint8)
@@ -26,16 +33,28 @@ def by_hand(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarra
     return np.concatenate(losses), np.concatenate(types)
 
 
-def test_mean_loss_is_that_of_the_definition() -> None:
+def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses and targets, flat."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none"), targets.flatten()
+
+
+def test_the_loss_is_that_of_the_definition() -> None:
     logits, targets = batch(0)
-    assert float(mean_loss(logits, targets)) == pytest.approx(by_hand([(logits, targets)])[0].mean(), rel=1e-6)
+    flat = logits.flatten(0, 1).requires_grad_(), targets.flatten()
+    objective, loss = plain_loss(*flat)
+    expected = by_hand([(logits, targets)])[0].mean()
+    assert objective.item() == loss.item() == pytest.approx(expected, rel=1e-6)
+    objective, loss = plain_loss(*flat, 0.1)
+    partitions = np.log(np.exp(logits.double().numpy()).sum(-1))
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    assert objective.item() == pytest.approx(expected + 0.1 * (partitions**2).mean(), rel=1e-6)
 
 
 def test_losses_by_type_are_those_of_the_definition_over_all_batches() -> None:
     batches = [batch(1), batch(2, rows=1), batch(3, s=30)]
     tally = LossByType(NAMES, TYPES)
-    for logits, targets in batches:
-        tally.add(logits, targets)
+    for each in batches:
+        tally.add(*losses_of(*each))
     losses, types = by_hand(batches)
     expected = {f"loss_{name}": losses[types == index].mean() for index, name in enumerate(NAMES)}
     expected |= {"loss": losses.mean(), "loss_acoustic": losses[types >= 3].mean()}
@@ -45,8 +64,97 @@ def test_losses_by_type_are_those_of_the_definition_over_all_batches() -> None:
 
 def test_a_type_that_does_not_occur_has_no_loss() -> None:
     tally = LossByType(NAMES, TYPES)
-    tally.add(*batch(4, low=5))
+    tally.add(*losses_of(*batch(4, low=5)))
     assert set(tally.losses()) == {"loss", "loss_acoustic_1", "loss_acoustic_2", "loss_acoustic"}
     text_only = LossByType(("text",), np.zeros(8, dtype=np.uint8))
-    text_only.add(*batch(5))
+    text_only.add(*losses_of(*batch(5)))
     assert set(text_only.losses()) == {"loss", "loss_text"}
+
+
+VOCABULARY = 144_644
+
+
+def head_and_features(tokens: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features, the head's weight and targets, such that some targets are likely and some are not."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(VOCABULARY, width, generator=generator)
+    targets = torch.randint(0, VOCABULARY, (tokens,), generator=generator)
+    features = torch.randn(tokens, width, generator=generator)
+    features[::2] = 0.5 * weight[targets[::2]]
+    return features.requires_grad_(), weight.requires_grad_(), targets
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-3])
+def test_the_chunked_loss_is_the_plain_one_in_value_and_gradients(z_loss: float) -> None:
+    """At SODA's vocabulary, over more than one chunk: within 1e-5 of their size."""
+    features, weight, targets = head_and_features(300, 24)
+    assert losses_module.chunk_rows(VOCABULARY) < 300
+    plain, plain_mean = plain_loss(features @ weight.T, targets, z_loss)
+    expected = torch.autograd.grad(0.3 * plain, (features, weight))
+    chunked, mean = chunked_loss(features, weight, targets, z_loss)
+    found = torch.autograd.grad(0.3 * chunked, (features, weight))
+    assert chunked.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert mean.item() == pytest.approx(plain_mean.item(), rel=1e-5)
+    assert not mean.requires_grad
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() < 1e-5 * other.norm()
+
+
+def test_the_chunked_loss_takes_less_than_a_tenth_of_the_memory(peak: Any) -> None:
+    """One sequence of 4,096 tokens at width 512, forward and backward, on shapes alone."""
+    peaks = []
+    for chunked in (False, True):
+        # Tensors without content, so without memory.
+        with FakeTensorMode(), peak() as tracked:
+            features, weight = (torch.empty(rows, 512, requires_grad=True) for rows in (4096, VOCABULARY))
+            targets = torch.zeros(4096, dtype=torch.long)
+            before = tracked.bytes
+            if chunked:
+                objective, _ = chunked_loss(features, weight, targets)
+            else:
+                objective, _ = plain_loss(features @ weight.T, targets)
+            objective.backward()
+            del objective
+        peaks.append(tracked.peak - before)
+    assert peaks[0] > 2 * 4 * 4096 * VOCABULARY  # at least the logits and their log-softmax
+    assert peaks[1] < peaks[0] / 10
+
+
+def test_under_autocast_the_chunks_do_as_the_plain_loss_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses_module, "CHUNK_LOGITS", 64 * 20)
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(70, 32, generator=generator, requires_grad=True)
+    weight = torch.randn(64, 32, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 64, (70,), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, _ = plain_loss(F.linear(features, weight), targets)
+        chunked, _ = chunked_loss(features, weight, targets)
+    assert chunked.dtype == torch.float32
+    assert chunked.item() == pytest.approx(plain.item(), rel=1e-5)
+    expected = torch.autograd.grad(plain, (features, weight))
+    for one, other in zip(torch.autograd.grad(chunked, (features, weight)), expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-2 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_takes_the_way_that_its_vocabulary_asks_for(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(Shape(1, 16, 2, 1, 8, 32, 50, 12, tied_head=tied), 0)
+    tokens = torch.randint(0, 50, (4, 13), generator=torch.Generator().manual_seed(0))
+    parameters = list(decoder.parameters())
+    plain, _ = training_loss(decoder, tokens, 1e-2)
+    expected = torch.autograd.grad(plain, parameters)
+    each = token_losses(decoder, tokens)
+
+    calls: list[int] = []
+    monkeypatch.setattr(losses_module, "CHUNKED_VOCABULARY", 50)
+    monkeypatch.setattr(losses_module, "CHUNK_LOGITS", 50 * 10)
+    monkeypatch.setattr(losses_module, "plain_loss", lambda *given: pytest.fail("not chunked"))
+    decoder.head.register_forward_hook(lambda module, given, logits: calls.append(len(logits)))
+    chunked, loss = training_loss(decoder, tokens, 1e-2)
+    assert chunked.item() == pytest.approx(plain.item(), rel=1e-6)
+    for one, other in zip(torch.autograd.grad(chunked, parameters), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(token_losses(decoder, tokens), each, rtol=1e-6, atol=1e-6)
+    assert calls == [10, 10, 10, 10, 8]
+    assert each.mean().item() == pytest.approx(loss.item(), rel=1e-6)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, Interrupted
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
 from isoflop.training import checkpoints, module
@@ -86,6 +86,62 @@ def test_the_cuts_leave_no_trace_in_the_weights(
     monkeypatch.setattr(module, "CHUNK_STEPS", 1)
     single = trained(run, study, cadence=Cadence(log=7, checkpoint=14))
     assert all(torch.equal(whole[name], single[name]) for name in whole)
+
+
+#: Of what a recipe and a study may ask, everything that is not the default.
+OPTIONS = {
+    "optimizer": "cautious",
+    "epsilon": 1e-15,
+    "embedding_rate": 2.0,
+    "head_rate": 0.5,
+    "norm_rate": 0.3,
+    "initial_scale": 0.05,
+    "mup_width": 4,
+    "z_loss": 1e-3,
+    "mask_documents": True,
+}
+
+
+def test_a_run_with_every_option_learns_and_is_resumed_bit_for_bit(
+    study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(**OPTIONS)
+    run = replace(run, shape=replace(run.shape, mlp="plain", tied_head=False))
+    whole = trained(run, study)
+    place = StudyDirectory(study).run(run.id)
+    result = place.result()
+    metrics = place.metrics_file.read_text().splitlines()
+    assert float(metrics[-1].split(",")[2]) < np.log(run.shape.vocabulary) - 0.5
+
+    place.result_file.unlink()
+    monkeypatch.setattr("isoflop.training.recording.STATUS_SECONDS", 0.0)
+
+    def stop(progress: Progress) -> None:
+        raise Interrupted("time limit")
+
+    for step in (20, 40):
+        with pytest.raises(Interrupted):
+            train(run, study, on_progress=stop, cadence=Cadence(log=20, checkpoint=40))
+        newest = checkpoints.load_newest(place.checkpoints, run.id)
+        assert newest is not None
+        assert newest.step == step
+    resumed = trained(run, study, cadence=Cadence(log=20, checkpoint=40))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    again = place.result()
+    assert result is not None
+    assert again is not None
+    assert {name: again[name] for name in again if "loss" in name} == {
+        name: result[name] for name in result if "loss" in name
+    }
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_changes_what_is_learnt(study: Path, planned: Callable[..., Run], option: str) -> None:
+    plain = planned(steps=8, warmup_steps=2, decay_steps=2)
+    plain = replace(plain, shape=replace(plain.shape, tied_head=False))
+    changed = replace(plain, **{option: 1e-3 if option == "epsilon" else OPTIONS[option]})
+    one, other = trained(plain, study), trained(changed, study)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_decay_is_for_the_matrices_of_blocks_and_an_untied_head(

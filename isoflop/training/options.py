@@ -1,0 +1,59 @@
+"""How a run is executed: what costs or saves memory and time, and changes its result by rounding at most.
+
+So none of it is part of a run's id. A study's `training` section says it for all of its runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from isoflop.errors import InputError
+from isoflop.planning.runs import Run
+from isoflop.training.model import Decoder
+
+#: What torch compiles with.
+BACKEND = "inductor"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is executed.
+
+    Parameters
+    ----------
+    micro_batch
+        Sequences of one forward pass; 0: those of a whole step. The gradients of a step's passes are added up.
+    recompute
+        Whether only what enters a block is kept for the backward pass, and the rest computed again: a third more
+        work, for a fraction of the memory. The result is the same, bit for bit on a CPU.
+    compile
+        Whether blocks are compiled. It takes from some seconds to a minute a run: not for short ones, nor small models
+        on a CPU.
+    keep_weights
+        Whether the final weights stay on disk.
+    """
+
+    micro_batch: int = 0
+    recompute: bool = False
+    compile: bool = False
+    keep_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.micro_batch < 0:
+            raise InputError(f"micro_batch >= 0 must hold, but got {self.micro_batch}")
+
+    def passes(self, run: Run, times: int = 1) -> int:
+        """Forward passes of one step of `run`: as many as asked for, and `times` that where it took too much memory."""
+        asked = -(-run.batch_size // self.micro_batch) if self.micro_batch else 1
+        return min(run.batch_size, asked * times)
+
+    def apply(self, decoder: Decoder) -> None:
+        """Make `decoder` compute its blocks so."""
+        decoder.recompute = self.recompute
+        if self.compile:
+            # All blocks of a run share one compiled graph; torch keeps eight, then compiles no more.
+            torch.compiler.reset()
+            for block in decoder.blocks:
+                block.compile(backend=BACKEND, dynamic=False)

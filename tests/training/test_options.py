@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from isoflop.errors import InputError
+from isoflop.planning.runs import Run
+from isoflop.store import StudyDirectory
+from isoflop.training import checkpoints, options
+from isoflop.training import loss as losses
+from isoflop.training.options import Options
+from isoflop.training.run import run as train
+
+
+def trained(run: Run, study: Path, asked: Options) -> tuple[float, dict[str, torch.Tensor]]:
+    """The held-out loss and the final weights; trained anew at every call."""
+    place = StudyDirectory(study).run(run.id)
+    place.result_file.unlink(missing_ok=True)
+    result = train(run, study, options=replace(asked, keep_weights=True))
+    kept = checkpoints.load_newest(place.weights, run.id)
+    assert kept is not None
+    assert kept.optimizer == {}
+    return result["loss"], kept.model
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_micro_batches_of_1_2_4_agree(
+    study: Path, planned: Callable[..., Run], chunked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 60 steps: the loss to 1e-5, whichever way it is taken."""
+    if chunked:
+        monkeypatch.setattr(losses, "CHUNKED_VOCABULARY", 2)
+        monkeypatch.setattr(losses, "CHUNK_LOGITS", 400)
+    run = planned(batch_size=4, z_loss=1e-4)
+    seen: list[int] = []
+    kept = losses.Decoder.features
+
+    def features(decoder: losses.Decoder, tokens: torch.Tensor) -> torch.Tensor:
+        seen.append(len(tokens))
+        return kept(decoder, tokens)
+
+    monkeypatch.setattr(losses.Decoder, "features", features)
+    found = []
+    for micro_batch in (0, 4, 2, 1, 3):
+        seen.clear()
+        found.append(trained(run, study, Options(micro_batch=micro_batch))[0])
+        rows = {0: [4], 4: [4], 2: [2, 2], 1: [1] * 4, 3: [2, 2]}[micro_batch]
+        assert seen[: 60 * len(rows)] == 60 * rows
+    assert found == [pytest.approx(found[0], abs=1e-5)] * 5
+
+
+def test_where_memory_ends_there_are_more_passes_than_asked_for(planned: Callable[..., Run]) -> None:
+    run = planned(batch_size=8)
+    sizes = [Options(micro_batch=size) for size in (0, 1, 3, 8, 100)]
+    assert [size.passes(run) for size in sizes] == [1, 8, 3, 1, 1]
+    assert [size.passes(run, times=4) for size in sizes] == [4, 8, 8, 4, 4]
+    with pytest.raises(InputError, match="micro_batch >= 0 must hold, but got -1"):
+        Options(micro_batch=-1)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_recomputing_gives_the_same_weights_bit_for_bit(
+    study: Path, planned: Callable[..., Run], precision: str
+) -> None:
+    run = planned(precision=precision, mask_documents=True)
+    (loss, weights), (again, others) = (trained(run, study, Options(recompute=choice)) for choice in (False, True))
+    assert loss == again
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+# Of torch's own look at what enters a block.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_blocks_give_the_same_loss(
+    study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and run as they are: a compiler would take its seconds. Weights keep their names."""
+    monkeypatch.setattr(options, "BACKEND", "aot_eager")
+    run = planned(steps=20)
+    (loss, weights), (compiled, others) = (trained(run, study, Options(compile=choice)) for choice in (False, True))
+    assert compiled == pytest.approx(loss, abs=1e-5)
+    assert set(weights) == set(others)
