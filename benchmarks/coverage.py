@@ -1,6 +1,6 @@
 """How often the 95 % intervals of the exponent a hold the truth, over simulated studies.
 
-    python benchmarks/coverage.py [--studies 500] [--quick] [--json]
+    python benchmarks/coverage.py [--studies 500] [--quick] [--surface soda] [--convention 6nd] [--json]
 
 A study is seven budgets from 3e18 to 3e20 FLOPs × 9 sizes, centred on the optimum, on Chinchilla's surface (Besiroglu
 et al. 2024) or SODA's, under C = 6·N·D or FLOPs counted along a ladder of shapes. The truth is the slope of ln N* over
@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import time
 from dataclasses import dataclass
 from itertools import product
@@ -24,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from machine import machine
 from numpy.typing import NDArray
 
 from isoflop.errors import NoAnswerError
@@ -37,6 +37,7 @@ SURFACES = {
     "chinchilla": ((1.8172, 482.01, 2085.43, 0.3478, 0.3658), 32_000, 2_048),
     "soda": ((3.169, 215_886.0, 4_750.0, 0.684, 0.439), 144_644, 4_096),
 }
+CONVENTIONS = ("6nd", "counted")
 BUDGETS = np.array([3e18, 9e18, 1.8e19, 3e19, 9e19, 1.8e20, 3e20])
 SIZES, WIDTHS = 9, (8.0, 16.0)
 NOISES = (0.002, 0.004)
@@ -135,6 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=500)
     parser.add_argument("--quick", action="store_true", help="sizes spread by ×8 only")
+    parser.add_argument("--surface", choices=SURFACES, action="append", help="this surface only; may be given again")
+    parser.add_argument("--convention", choices=CONVENTIONS, action="append", help="these FLOPs only; likewise")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     if asked.studies < 1:
@@ -142,7 +145,8 @@ def main() -> None:
     began, rows = time.perf_counter(), {}
     if not asked.json:
         print(f"{'surface':10} {'C':8} {'width':>5} {'noise':>6} {'misfit':>6}  headline      t  bootstrap  ± of a")
-    for surface, convention, width in product(SURFACES, ("6nd", "counted"), WIDTHS[:1] if asked.quick else WIDTHS):
+    widths = WIDTHS[:1] if asked.quick else WIDTHS
+    for surface, convention, width in product(asked.surface or SURFACES, asked.convention or CONVENTIONS, widths):
         cell = truth(surface, convention, width)
         for noise, misfit in product(NOISES, (0.0, MISFIT)):
             row = score(cell.a, exponents(cell, noise, misfit, asked.studies))
@@ -161,7 +165,7 @@ def main() -> None:
         "coverage_misfit_least": min(wrong),
     }
     if asked.json:
-        print(json.dumps({"ratios": ratios, "cells": rows, "machine": platform.processor() or platform.machine()}))
+        print(json.dumps({"ratios": ratios, "cells": rows, "machine": machine("numpy", "scipy")}))
     else:
         print(
             f"clean {min(clean):.1%} to {max(clean):.1%}, with misfit at least {min(wrong):.1%}; "

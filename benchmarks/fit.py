@@ -1,6 +1,6 @@
 """What the parametric fit costs beside the procedures that others use, and whether it ever ends higher than they do.
 
-    python benchmarks/fit.py [--quick] [--json] [--data DIR] [--reference PYTHON]
+    python benchmarks/fit.py [--quick] [--only NAME] [--json] [--data DIR] [--reference PYTHON]
 
 Each data set has 240 points: published surfaces with heavy-tailed noise, and public tables where ``--data`` (by
 default ``../shared/data``) has them. On each, one fit of the sum of Huber(1e-3) of the log residual, and 4,000
@@ -13,13 +13,15 @@ bootstrap fits of it, against
 The first two run twice: with gradients written here by hand, and (``published_…``) with those of autograd, as the
 replication was published. The latter and the package want an environment of their own:
 
-    python -m venv /tmp/reference && /tmp/reference/bin/pip install chinchilla==0.2.0 autograd
-    python benchmarks/fit.py --reference /tmp/reference/bin/python
+    python -m venv ../reference && ../reference/bin/pip install chinchilla==0.2.0 autograd
+    python benchmarks/fit.py --reference ../reference/bin/python
 
 Ratios are CPU seconds of theirs over ours in this run, on one thread. Where a procedure is only sampled (starts with
-``--quick``, resamples always) its time is that of the sample times what is left out, and its objective that of the
-sample. ``excess`` is how far ours ends above theirs, relatively: never above 0, but for rounding. Without ``--quick``
-about half an hour.
+``--quick`` and of the published one, resamples always) its time is extrapolated to 4,500 starts or 4,000 resamples,
+and its objective is that of the sample: ``…_of_4500`` and ``…_of_4000`` say how many were made. ``excess`` is how far
+ours ends above theirs, relatively: never above 0, but for rounding. Without ``--quick`` about half an hour. ``shell``
+is the wall time of ``isoflop fit`` on a CSV of 240 points with everything, the quickest of three calls: seconds of
+this machine, no ratios.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402 - threads are counted when numpy is imported
 import pandas as pd  # noqa: E402
+from machine import machine  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy.optimize import minimize  # noqa: E402
 
@@ -63,6 +65,8 @@ SURFACES = {
 #: The Chinchilla paper's starts for ln A, ln B, ln E, alpha, beta.
 GRID = ((0, 5, 10, 15, 20, 25), (0, 5, 10, 15, 20, 25), (-1, -0.5, 0, 0.5, 1), (0, 0.5, 1, 1.5, 2), (0, 0.5, 1, 1.5, 2))
 STARTS = 4500
+#: As many of the starts and resamples are made with autograd.
+PUBLISHED_STARTS, PUBLISHED_RESAMPLES = 40, 20
 
 
 @dataclass(frozen=True)
@@ -211,26 +215,27 @@ def elsewhere(python: str, script: str, what: Any) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def chinchilla(python: str, points: Points, quick: bool) -> tuple[float, float]:
-    """Seconds that the package takes for 4,500 starts, and the objective where it ends."""
+def chinchilla(python: str, points: Points, quick: bool) -> tuple[float, float, int]:
+    """Seconds that the package takes for 4,500 starts, the objective where it ends, and the starts that were made."""
     # Its own grid is the user's to choose; here the paper's, or (quick) 72 starts evenly over it.
     steps = (2, 3) if quick else (5, 6)
     starts = steps[0] ** 3 * steps[1] ** 2
     seconds, (E, A, B, alpha, beta) = elsewhere(python, _CHINCHILLA, [_columns(points), steps])
     theta = np.array([np.log(A), np.log(B), np.log(E), alpha, beta])
     x, z, y = np.log(points.params), np.log(points.tokens), np.log(points.loss)
-    return seconds * STARTS / starts, objective(theta, x, z, y, np.ones(len(x)))[0]
+    return seconds * STARTS / starts, objective(theta, x, z, y, np.ones(len(x)))[0], starts
 
 
 def published(python: str, points: Points, theta: Sequence[float], weights: Floats) -> tuple[float, float]:
     """Seconds of 4,500 starts of L-BFGS and of 4,000 resamples by BFGS, both with autograd, from samples of them."""
-    sampled = np.random.default_rng(0).permutation(STARTS)[:40]
+    sampled = np.random.default_rng(0).permutation(STARTS)[:PUBLISHED_STARTS]
     grid = list(itertools.product(*GRID))
     starts = [[float(value) for value in grid[place]] for place in sampled]
     ones = [[1.0] * len(points.loss)] * len(starts)
     full, _ = elsewhere(python, _PUBLISHED, [_columns(points), "L-BFGS-B", starts, ones])
-    rows = weights[:20].tolist()
-    drawn, _ = elsewhere(python, _PUBLISHED, [_columns(points), "BFGS", [[float(value) for value in theta]] * 20, rows])
+    rows = weights[:PUBLISHED_RESAMPLES].tolist()
+    thetas = [[float(value) for value in theta]] * len(rows)
+    drawn, _ = elsewhere(python, _PUBLISHED, [_columns(points), "BFGS", thetas, rows])
     return full * STARTS / len(starts), drawn * DRAWS / len(rows)
 
 
@@ -251,44 +256,85 @@ def measure(name: str, points: Points, options: argparse.Namespace) -> dict[str,
     ours = fit_surfaces(found, weights)[1].value
     theta = [np.log(surface.A), np.log(surface.B), np.log(max(surface.E, 1e-9)), surface.alpha, surface.beta]
     bfgs_seconds, theirs = bfgs(points, theta, weights)
-    lbfgs_seconds, lbfgs_objective = lbfgs(points, 100 if options.quick else STARTS)
+    starts = 100 if options.quick else STARTS
+    lbfgs_seconds, lbfgs_objective = lbfgs(points, starts)
     figures = {
         "points": count,
         "fit_ms": 1e3 * fit,
         "fit_auto_ms": 1e3 * auto,
         "bootstrap_s": draw,
+        "lbfgs_starts_of_4500": starts,
         "lbfgs_over_ours": lbfgs_seconds / fit,
+        "bfgs_resamples_of_4000": resamples,
         "bfgs_bootstrap_over_ours": bfgs_seconds / draw,
         "excess_over_lbfgs": surface.objective / lbfgs_objective - 1,
         "worst_excess_over_bfgs": float((ours / theirs - 1).max()),
     }
     if options.reference:
-        seconds, reached = chinchilla(options.reference, points, options.quick)
-        figures |= {"chinchilla_over_ours": seconds / fit, "excess_over_chinchilla": surface.objective / reached - 1}
+        seconds, reached, made = chinchilla(options.reference, points, options.quick)
+        figures |= {
+            "chinchilla_starts_of_4500": made,
+            "chinchilla_over_ours": seconds / fit,
+            "excess_over_chinchilla": surface.objective / reached - 1,
+        }
         full, drawn = published(options.reference, points, theta, weights)
-        figures |= {"published_lbfgs_over_ours": full / fit, "published_bfgs_bootstrap_over_ours": drawn / draw}
+        figures |= {
+            "published_lbfgs_starts_of_4500": PUBLISHED_STARTS,
+            "published_lbfgs_over_ours": full / fit,
+            "published_bfgs_resamples_of_4000": PUBLISHED_RESAMPLES,
+            "published_bfgs_bootstrap_over_ours": drawn / draw,
+        }
     print(name, *(f"{key} {value:.4g}" for key, value in figures.items()), sep="\n  ", file=sys.stderr)
+    return figures
+
+
+def shell() -> dict[str, float]:
+    """Wall seconds of `isoflop fit` on 12 budgets × 20 sizes, without and with figures."""
+    E, A, B, alpha, beta = SURFACES["besiroglu"]
+    flops = np.repeat(np.geomspace(6e18, 3e21, 12), 20)
+    best = (alpha * A / (beta * B)) ** (1 / (alpha + beta)) * (flops / 6) ** (beta / (alpha + beta))
+    params = best * np.tile(np.geomspace(1 / 4, 4, 20), 12)
+    tokens = flops / 6 / params
+    noise = np.exp(0.003 * np.random.default_rng(0).standard_normal(POINTS))
+    loss = (E + A / params**alpha + B / tokens**beta) * noise
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "points.csv"
+        pd.DataFrame({"flops": flops, "params": params, "tokens": tokens, "loss": loss}).to_csv(table, index=False)
+        call = [sys.executable, "-m", "isoflop", "fit", str(table), "--json", "--out", str(Path(folder) / "law.json")]
+        for name, more in (("shell.fit_s", []), ("shell.fit_with_figures_s", ["--figures", folder])):
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                subprocess.run([*call, *more], capture_output=True, check=True)
+                times.append(time.perf_counter() - start)
+            figures[name] = min(times)
     return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="sample the slow procedures; under a minute")
+    parser.add_argument("--only", metavar="NAME", help="this data set alone")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--reference", metavar="PYTHON", help="a Python that has chinchilla 0.2.0 and autograd")
     options = parser.parse_args()
     sets = data_sets(options.data)
-    if options.quick:
+    if options.only is not None:
+        if options.only not in sets:
+            parser.error(f"--only must be one of {', '.join(sets)}, but got {options.only}")
+        sets = {options.only: sets[options.only]}
+    elif options.quick:
         sets = {name: sets[name] for name in list(sets)[1:3] + list(sets)[4:5]}
-    ratios = {
-        f"{name}.{key}": value for name, points in sets.items() for key, value in measure(name, points, options).items()
-    }
-    machine = f"{platform.machine()} {platform.system()}, Python {platform.python_version()}, numpy {np.__version__}"
+    ratios = shell()
+    for name, points in sets.items():
+        ratios |= {f"{name}.{key}": value for key, value in measure(name, points, options).items()}
+    here = machine("numpy", "scipy")
     if options.json:
-        print(json.dumps({"ratios": ratios, "machine": machine}))
+        print(json.dumps({"ratios": ratios, "machine": here}))
         return
-    print(f"{machine}, one thread")
+    print(f"{here}, one thread")
     for name, value in ratios.items():
         print(f"{name:<90} {value:12.4g}")
 

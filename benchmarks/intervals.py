@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -32,10 +31,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from machine import machine
 from numpy.typing import NDArray
 
 from isoflop.errors import NoAnswerError
-from isoflop.fitting.forecasts import ASKED_ABOUT, OVERLAP, Runs, fit_centres, make_forecaster, normal_quantile
+from isoflop.fitting.forecasts import ASKED_ABOUT, OVERLAP, Runs, make_forecaster, normal_quantile
 from isoflop.fitting.parametric import search
 from isoflop.fitting.parametric_bootstrap import bootstrap_surface
 
@@ -90,14 +90,14 @@ def tables(directory: Path, mapping: dict[str, dict[str, Any]]) -> Iterator[tupl
 def forecasts(family: str, table: str, points: pd.DataFrame, draws: int) -> list[Forecast]:
     """Roll forward over one table."""
     runs = Runs.sorted(*(points[name].to_numpy(dtype=np.float64) for name in COLUMNS))
-    centres, asked = fit_centres(runs), runs.near_best(ASKED_ABOUT)
+    asked = runs.near_best(ASKED_ABOUT)
     quantile, found = normal_quantile(LEVEL), []
-    for cut in centres:
+    for cut in runs.centres:
         above = asked.only((asked.flops >= NEAREST / SLACK * cut) & (asked.flops <= FARTHEST * SLACK * cut))
         if not len(above.flops):
             continue
         observed = np.log(above.loss)
-        centre, sd = make_forecaster(runs, centres, cut, draws=draws).log_loss(above.params, above.tokens, above.flops)
+        centre, sd = make_forecaster(runs, cut, draws=draws).log_loss(above.params, above.tokens, above.flops)
         low, high = plain_bootstrap(runs.up_to(cut), above, draws)
         found += [
             Forecast(family, table, off, quantile * width, half, held)
@@ -190,7 +190,7 @@ def main() -> None:
         "plain_coverage_pooled": rows["pooled"]["plain_coverage"],
     }
     if asked.json:
-        print(json.dumps({"ratios": ratios, "families": rows, "machine": platform.processor() or platform.machine()}))
+        print(json.dumps({"ratios": ratios, "families": rows, "machine": machine("numpy", "scipy")}))
         return
     print(f"{'family':44} {'n':>5} {'error':>6} {'held':>6} {'±':>6} {'left out':>8}   {'plain':>6} {'±':>6}")
     for name, row in rows.items():

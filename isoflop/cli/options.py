@@ -50,6 +50,16 @@ def run_named(place: StudyDirectory, name: str) -> str:
     return found[0]
 
 
+def require_place(path: Path, option: str, *, directory: bool) -> None:
+    """Raise `InputError` unless a file, or a `directory`, can stand at the `path` that `option` names."""
+    if path.exists() and path.is_dir() is not directory:
+        wanted, found = ("a directory", "a file") if directory else ("a file", "a directory")
+        raise InputError(f"{option} must name {wanted}, but {path} is {found}")
+    stands = next(each for each in path.absolute().parents if each.exists())
+    if not stands.is_dir():
+        raise InputError(f"{option} must lie in a directory, but {stands} is a file")
+
+
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output; NaN and infinities, which JSON does not have, become null."""
     sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")

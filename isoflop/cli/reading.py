@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, say
+from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, require_place, say
 from isoflop.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,15 +94,19 @@ def fit(
         "seed": seed,
         "params_convention": params_convention,
     }
+    if out is not None:
+        require_place(out, "--out", directory=False)
     points = _points(source, columns, tokens_from, where, params_convention)
     tables = {"": points} if group is None else by_group(points, group)
+    folders = {} if figures is None else _folders(figures, list(tables))
     result = fit_points(points, **options) if group is None else fit_groups(tables, **options)
     if out is not None:
         store.write_json(out, result.to_json())
         say(f"wrote {out}")
-    if figures is not None:
-        laws = {"": cast("Law", result)} if group is None else cast("dict[str, Law]", result)
-        _write_figures(figures, {name: (tables[name], law) for name, law in laws.items()})
+    laws = {"": cast("Law", result)} if group is None else cast("dict[str, Law]", result)
+    for name, folder in folders.items():
+        if name in laws:
+            _write_figures(folder, tables[name], laws[name])
     if as_json:
         print_json(result.to_json())
     else:
@@ -169,7 +173,6 @@ def _points(
     source: Path, columns: str | None, tokens_from: str | None, where: list[str] | None, convention: str
 ) -> pd.DataFrame:
     """The points of a table, or of a study directory."""
-    from isoflop import store, workflow
     from isoflop.tables import choose_rows, parse_columns, read_points
 
     if not source.is_dir() and source.suffix not in {".yaml", ".yml"}:
@@ -183,17 +186,25 @@ def _points(
     for name, value in (("--columns", columns), ("--tokens-from", tokens_from)):
         if value is not None:
             raise InputError(f"{name} must go with a points table, but {source} is a study")
+    from isoflop import store, workflow
+
     return choose_rows(store.points(workflow.open_study(source)[1].root), where or ())
 
 
-def _write_figures(directory: Path, results: dict[str, tuple[pd.DataFrame, Law]]) -> None:
-    """Write the figures of each law, a group's into a folder of its own."""
+def _folders(directory: Path, names: list[str]) -> dict[str, Path]:
+    """Where the figures of each law go: a group's into a folder of its own."""
     from isoflop.names import path_name
+
+    folders = {name: directory / path_name(name) if name else directory for name in names}
+    if len(set(folders.values())) < len(folders):
+        raise InputError(f"the groups' names must differ as names of folders, but got {', '.join(folders)}")
+    for folder in folders.values():
+        require_place(folder, "--figures", directory=True)
+    return folders
+
+
+def _write_figures(folder: Path, points: pd.DataFrame, law: Law) -> None:
     from isoflop.reporting.figures import write_figures
 
-    places = {name: directory / path_name(name) if name else directory for name in results}
-    if len(set(places.values())) < len(places):
-        raise InputError(f"the groups' names must differ as names of folders, but got {', '.join(places)}")
-    for name, (points, law) in results.items():
-        for path in write_figures(places[name], points, law):
-            say(f"wrote {path}")
+    for path in write_figures(folder, points, law):
+        say(f"wrote {path}")

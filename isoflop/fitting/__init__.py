@@ -4,6 +4,7 @@
 
     columns, conventions   numbers in a table; by which conventions it tells N
     labels, points         which rows of a table a fit uses, why not the others, and to which budget each belongs
+    clusters               which points share their noise and are resampled together
     cells                  very large tables, averaged
     cost                   C(N, D) as the points counted it
 

@@ -22,7 +22,7 @@ from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.parametric import fit_surface
 from isoflop.fitting.points import Points
 from isoflop.fitting.powerlaw import fit_lines
-from isoflop.fitting.repetition import effective_tokens
+from isoflop.fitting.repetition import tokens_worth
 from isoflop.flops import ParamsConvention
 
 
@@ -93,19 +93,12 @@ def _through_minima(points: Points, window: int, method: Method) -> tuple[float 
 
 def _by_surface(points: Points, options: SurfaceOptions, repetition: float | None) -> tuple[float | None, float | None]:
     cells = cells_of(points, profiles(points))
-    tokens = cells.tokens
-    if repetition is not None and cells.unique_tokens is not None:
-        tokens = effective_tokens(tokens, cells.unique_tokens, repetition)
     try:
         surface = fit_surface(
             cells.params,
-            tokens,
+            tokens_worth(cells.tokens, cells.unique_tokens, repetition),
             cells.loss,
-            sigma=cells.sigma,
-            weights=cells.weights,
-            delta=options.delta,
-            pins=dict(options.pins),
-            ties=options.ties,
+            **options.on(cells),
         )
     except NoAnswerError:
         return None, None

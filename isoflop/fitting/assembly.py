@@ -16,9 +16,8 @@ from isoflop.errors import NoAnswerError
 from isoflop.fitting.accounting import under_conventions
 from isoflop.fitting.cells import cells_of
 from isoflop.fitting.checks import Evidence, examine
-from isoflop.fitting.columns import Floats
 from isoflop.fitting.cost import fit_cost
-from isoflop.fitting.forecasts import Forecaster, fit_forecaster
+from isoflop.fitting.forecasts import Forecaster, Runs, fit_forecaster
 from isoflop.fitting.from_minima import from_minima
 from isoflop.fitting.from_surface import from_surface
 from isoflop.fitting.headline import KINDS, Headline, Seen
@@ -27,6 +26,7 @@ from isoflop.fitting.methods import SurfaceOptions, fit_parametric
 from isoflop.fitting.minima import find_minimum, profiles
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Points, simulated
+from isoflop.fitting.repetition import tokens_worth
 from isoflop.fitting.rollforward import check_hold_out, roll_forward
 
 
@@ -61,12 +61,12 @@ def _has_profiles(seen: Seen) -> bool:
 def _law(seen: Seen, headline: Headline) -> Law:
     """The headline with all that stands beside it, and the checks of it all."""
     points, options = seen.points, seen.options
-    tokens = points.tokens
-    if not isinstance(seen.fitted, str) and not seen.cells.averaged:
-        tokens = seen.fitted.tokens
-    forecast = _forecaster(points, tokens, options)
+    repetition = None if seen.surface is None else seen.surface.repetition
+    tokens = tokens_worth(points.tokens, points.unique_tokens, repetition)
+    runs = Runs.sorted(points.flops, points.params, tokens, points.loss)
+    forecast = _forecaster(runs, options)
     minima = seen.minima[options.minimum]
-    rolled = roll_forward(points.flops, points.params, tokens, points.loss, minima, seed=options.seed)
+    rolled = roll_forward(runs, minima, seed=options.seed)
     checks = examine(
         Evidence(
             points=points,
@@ -101,7 +101,7 @@ def _law(seen: Seen, headline: Headline) -> Law:
             window=seen.width,
             method=options.minimum,
             surface=SurfaceOptions(options.huber_delta, options.pins, options.ties),
-            repetition=None if seen.surface is None else seen.surface.repetition,
+            repetition=repetition,
             leads=headline.method == "parametric",
             methods=headline.methods,
         ),
@@ -120,8 +120,8 @@ def _law(seen: Seen, headline: Headline) -> Law:
     )
 
 
-def _forecaster(points: Points, tokens: Floats, options: Options) -> Forecaster | str:
+def _forecaster(runs: Runs, options: Options) -> Forecaster | str:
     try:
-        return fit_forecaster(points.flops, points.params, tokens, points.loss, seed=options.seed)
+        return fit_forecaster(runs, seed=options.seed)
     except NoAnswerError as error:
         return str(error)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from isoflop.fitting.columns import Floats
 from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.minima import Method, Minimum, Profile, Status, vertices_by_params, vertices_by_tokens
-from isoflop.fitting.parabola import Vertices, design, solver
+from isoflop.fitting.parabola import Vertices, design, solvers
 
 #: Interior minima that a law needs: two make a line, the third says how far to trust it.
 FEWEST_BUDGETS = 3
@@ -138,7 +138,7 @@ def estimate_noise(interior: Sequence[Profile], window: int) -> Noise:
         width = min(window, len(profile.runs))
         chosen = slice(start, start + width)
         x, y, runs = profile.log_params[chosen], profile.log_loss[chosen], profile.runs[chosen]
-        hat = design(x) @ solver(profile.log_params, profile.runs, start, width)
+        hat = design(x) @ solvers(x, runs, width)[0]
         residual = (y - hat @ y) * np.sqrt(runs)
         leverage = np.diag(hat)
         free = leverage < _FULL_LEVERAGE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import takewhile
 
 from isoflop.fitting.checks_minima import EXAMINERS
 from isoflop.fitting.evidence import Check, CheckStatus, Evidence, MinimaEvidence, verdict
@@ -21,6 +22,8 @@ __all__ = ["Check", "CheckStatus", "Evidence", "MinimaEvidence", "examine"]
 _COST = 0.03
 #: Decades beyond the largest budget that a forecast is asked for, and that the fitted ones should span for it.
 _ASKED = 1.0
+#: Less often than this by chance, and a lack of fit is certain.
+_CERTAIN = 0.001
 #: More resamples of the surface than this without an end, and its intervals rest on the lucky ones.
 _FAILED = 0.05
 
@@ -123,11 +126,25 @@ def _headline(evidence: Evidence) -> Check:
         if (found := getattr(methods, name)).a is not None
     ]
     found = f"a by each method: {', '.join(told)}"
+    if evidence.minima is None:
+        return _unconfirmed(found, surface)
     if not evidence.held_back:
-        why = "it fits, and the minima agree" if evidence.minima is not None else "the table has no IsoFLOP profiles"
-        return verdict("headline", f"{found}; the surface leads, because {why}")
+        return verdict("headline", f"{found}; the surface leads, because it fits, and the minima agree")
     reason = evidence.held_back if isinstance(surface, Parametric) else "there is none"
     return verdict("headline", f"{found}; the minima lead, not the surface: {reason}")
+
+
+def _unconfirmed(found: str, surface: Parametric | str) -> Check:
+    """A surface that leads because nothing else can."""
+    found = f"{found}; the surface leads, because nothing else can: the table has no IsoFLOP profiles"
+    adequacy = surface.adequacy if isinstance(surface, Parametric) else None
+    remedy = "Train several sizes at each of three budgets or more"
+    if adequacy is None or adequacy.p_value >= SIGNIFICANT:
+        return verdict("headline", found, f". It fits, but no minima confirm it. {remedy}")
+    if adequacy.p_value >= _CERTAIN:
+        return verdict("headline", found, f", and it may not fit (lack_of_fit). {remedy}")
+    message = f"{found}, and it does not fit (lack_of_fit): the exponents are those of another form. {remedy}."
+    return Check("headline", CheckStatus.FAIL, message)
 
 
 def _forecast(evidence: Evidence) -> Check:
@@ -161,17 +178,22 @@ def _extrapolation(evidence: Evidence) -> Check:
 
 
 def _bootstrap(evidence: Evidence) -> Check:
-    surface, cells = evidence.surface, evidence.cells
+    surface, cells, points = evidence.surface, evidence.cells, evidence.points
     draws = surface.intervals if isinstance(surface, Parametric) else None
     found = "no surface was resampled" if draws is None else f"{draws.draws} resamples of the surface, {draws.scheme}"
+    found += f" by the {cells.clusters.number} values of {cells.clusters.column}" if cells.clusters else ""
     if cells.averaged:
-        points = evidence.points
-        told = (("loss_sigma", points.sigma), ("unique_tokens", points.unique_tokens))
-        aside = " and ".join(name for name, values in told if values is not None)
         return verdict(
             "bootstrap",
             f"{count(len(points.row))} points were averaged into {len(cells.params)} cells by budget and size for the "
             f"surface, and the bootstrap reduced: {found}",
-            f". The surface knows nothing of {aside} then: fit fewer points" if aside else "",
+            "" if points.sigma is None else ". The surface knows nothing of loss_sigma then: fit fewer points",
         )
-    return verdict("bootstrap", found)
+    passed_over = [each for each in takewhile(lambda each: not each.enough, points.clusters) if each.number > 1]
+    if not passed_over:
+        return verdict("bootstrap", found)
+    told = " and ".join(f"{each.number} of {each.column} ({each.effective:.1f} in effect)" for each in passed_over)
+    found += f"; points share {told}, too few to be resampled whole, so what they have in common is in no interval"
+    # Runs of one seed may have little in common; rows of one run, or branches of one trunk, are one model.
+    certain = any(each.column != "seed" for each in passed_over)
+    return verdict("bootstrap", found, ". Train more of them" if certain else "")

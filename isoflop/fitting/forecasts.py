@@ -17,7 +17,7 @@ loss. `benchmarks/intervals.py` repeats that on any folder of tables. With only 
 chosen anew on the other families, each counting alike, 86 % of those left out are held, at the least 80 % in a
 family: what to expect of a study unlike these. Beyond ten times the largest C nothing has been tested.
 
->>> forecaster = fit_forecaster(flops, params, tokens, loss)                        # doctest: +SKIP
+>>> forecaster = fit_forecaster(Runs.sorted(flops, params, tokens, loss))           # doctest: +SKIP
 >>> forecaster.predict(2e9, 4e10, 4.8e20)                                           # doctest: +SKIP
 Prediction(value=2.71, low=2.64, high=2.78, level=0.9, decades=0.43)
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ ROLL_OFFSET = 0.2
 #: last, so that 90 % are held.
 OVERLAP = 0.65
 #: Inner forecasts nearer than this say nothing of distance (×1.6 in C).
-_NEAREST = 0.2
+NEAREST = 0.2
 #: They are asked about runs this near to the best, those that a recommendation is about.
 ASKED_ABOUT = 0.05
 
@@ -206,26 +207,21 @@ class Centre:
         return math.sqrt(float(self.weights @ residual**2 / self.weights.sum()))
 
 
-def fit_forecaster(
-    flops: Floats, params: Floats, tokens: Floats, loss: Floats, *, draws: int = DRAWS, seed: int = 0
-) -> Forecaster:
-    """Fit the forecaster of runs that cost `flops`, shape (n,) each, in any order.
+def fit_forecaster(runs: Runs, *, draws: int = DRAWS, seed: int = 0) -> Forecaster:
+    """Fit the forecaster of `runs`.
 
     Raises
     ------
     NoAnswerError
         If fewer than 14 runs are near the best loss at their compute, or they span less than a decade of C.
     """
-    runs = Runs.sorted(flops, params, tokens, loss)
-    centres = fit_centres(runs)
-    if not centres:
+    if not runs.centres:
         near = runs.near_best(NEAR_BEST)
         raise NoAnswerError(
             f"a forecast of the loss needs {FEWEST_ROWS} runs within {NEAR_BEST:.0%} of the best at their compute over "
             f"{FEWEST_DECADES:g} decade of C, but got {len(near.flops)} over {near.decades:.2f}: add budgets"
         )
-    cut = max(centres)
-    return make_forecaster(runs, centres, cut, draws=draws, seed=seed)
+    return make_forecaster(runs, max(runs.centres), draws=draws, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,21 +280,20 @@ class Runs:
                 start = stop
         return cuts
 
+    @cached_property
+    def centres(self) -> dict[float, Centre]:
+        """The centre below every cut that leaves runs enough, by cut, ascending."""
+        near, centres = self.near_best(NEAR_BEST), {}
+        for cut in near.cuts:
+            below = near.up_to(cut)
+            if len(below.flops) >= FEWEST_ROWS and below.decades > FEWEST_DECADES - _SLACK:
+                centres[cut] = _fit_centre(below)
+        return centres
 
-def fit_centres(runs: Runs) -> dict[float, Centre]:
-    """Fit the centre below every cut that leaves runs enough, by cut, ascending."""
-    near, centres = runs.near_best(NEAR_BEST), {}
-    for cut in near.cuts:
-        below = near.up_to(cut)
-        if len(below.flops) >= FEWEST_ROWS and below.decades > FEWEST_DECADES - _SLACK:
-            centres[cut] = _fit_centre(below)
-    return centres
 
-
-def make_forecaster(
-    runs: Runs, centres: Mapping[float, Centre], cut: float, *, draws: int = DRAWS, seed: int = 0
-) -> Forecaster:
-    """Give the centre at `cut` its width, from the `runs` up to there and the `centres` of lower cuts."""
+def make_forecaster(runs: Runs, cut: float, *, draws: int = DRAWS, seed: int = 0) -> Forecaster:
+    """Give the centre at `cut` its width, from the `runs` up to there and the centres of lower cuts."""
+    centres = runs.centres
     centre = centres[cut]
     roll_error, cuts = _roll_error(runs.up_to(cut).near_best(ASKED_ABOUT), centres, cut)
     E, A, B, alpha, beta = centre.problem.to_natural(centre.theta).tolist()
@@ -380,7 +375,7 @@ def _roll_error(asked: Runs, centres: Mapping[float, Centre], cut: float) -> tup
     for below, centre in centres.items():
         if below >= cut:
             break
-        above = asked.only(asked.flops > below * 10**_NEAREST)
+        above = asked.only(asked.flops > below * 10**NEAREST)
         if not len(above.flops):
             continue
         error = np.log(centre.surface.at(above.params, above.tokens)[0] / above.loss)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from isoflop.errors import NoAnswerError
 from isoflop.fitting import fit
+from isoflop.fitting.evidence import CheckStatus
 from isoflop.fitting.law import Law
 from isoflop.fitting.words import bound
 
@@ -46,10 +47,19 @@ class Laws(Mapping[str, Law]):
             refused = [f"{minimum.budget:.3g} ({minimum.status})" for minimum in law.minima if minimum.cure]
             if refused and law.interior:
                 lines.append(f"{'':<{width}}  look at C = {', '.join(refused)}")
+            lines += [f"{'':<{width}}  {line}" for line in _suspicions(law)]
             if len(law.conventions) > 1:
                 told = [f"{each.convention} {each.a:.3f}" for each in law.conventions if each.a is not None]
                 lines.append(f"{'':<{width}}  a by what N counts: {', '.join(told)}")
         return "\n".join(lines + [f"{name:<{width}}  no law: {reason}" for name, reason in self.failed.items()])
+
+
+def _suspicions(law: Law) -> list[str]:
+    """The checks that do not pass: warnings by name, failures with their sentence."""
+    warned = [check.name for check in law.checks if check.status is CheckStatus.WARN]
+    failed = [check for check in law.checks if check.status is CheckStatus.FAIL]
+    lines = [f"warn  {', '.join(warned)}"] if warned else []
+    return lines + [f"fail  {check.name}: {check.message}" for check in failed]
 
 
 def fit_groups(tables: Mapping[str, pd.DataFrame], **options: Any) -> Laws:

@@ -11,11 +11,16 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from isoflop.errors import InputError
 from isoflop.fitting.columns import Floats, flags, numbers, places
+from isoflop.fitting.words import power
 
 #: A run whose ln loss lies above both neighbouring sizes' of its budget by more than this diverged: profiles have one
 #: valley. It must also stand out from the scatter of the whole table, by this many robust standard deviations.
 DIVERGED, _OUTLYING = 0.1, 6.0
+#: A row whose C is off the median of its budget's by more than this factor belongs to another: published grids put
+#: budgets a factor of 1.5 or more apart.
+_STRAYED = 1.5
 #: ln N that are closer are one size, where a profile's neighbours are looked up.
 _SAME_SIZE = 1e-6
 #: Sizes between which one can be an outlier.
@@ -38,6 +43,34 @@ def label_rows(table: pd.DataFrame, columns: Mapping[str, Floats]) -> list[str |
         reasons[place] = reasons[place] or reason
     _label_repetitions(table, columns, reasons)
     return reasons
+
+
+def label_strayed(budget: Floats, flops: Floats) -> dict[int, str]:
+    """Rows whose C is not that of their budget's other rows, arrays of shape (n,): place to reason.
+
+    A budget's name need not be its C (another convention may have counted it), so rows are held against each other.
+
+    Raises
+    ------
+    InputError
+        If that is most of them.
+    """
+    middle = pd.Series(flops).groupby(budget).transform("median").to_numpy()
+    strayed = places(np.abs(np.log(flops / middle)) > np.log(_STRAYED))
+    if 2 * len(strayed) > len(flops):
+        first = strayed[0]
+        raise InputError(
+            f"the points of one budget must cost about the same, but of {len(flops)} {len(strayed)} do not, such as "
+            f"one of the budget {power(budget[first])} whose C is {power(flops[first])} (their median: "
+            f"{power(middle[first])}); without the column 'budget', budgets are found by C"
+        )
+    return {
+        place: (
+            f"its C, {power(flops[place])}, contradicts its budget, {power(budget[place])}, of which the others cost "
+            f"{power(middle[place])}"
+        )
+        for place in strayed
+    }
 
 
 def label_diverged(budget: Floats, params: Floats, loss: Floats) -> dict[int, str]:

@@ -19,7 +19,7 @@ from isoflop.fitting.accounting import ConventionExponents
 from isoflop.fitting.bands import Bands
 from isoflop.fitting.checks import Check
 from isoflop.fitting.cost import CostModel
-from isoflop.fitting.forecasts import Forecaster, Prediction
+from isoflop.fitting.forecasts import NEAREST, Forecaster, Prediction
 from isoflop.fitting.influence import Influence
 from isoflop.fitting.intervals import LEVEL, Estimate, Interval
 from isoflop.fitting.losscurve import LossCurve
@@ -40,6 +40,10 @@ SCHEMA = 2
 
 #: Beyond this many decades above the largest budget nothing has been calibrated (design figures: ×10).
 CALIBRATED_DECADES = 1.0
+
+#: Decades above the largest budget over which the loss goes over from the curve along the minima to the forecaster,
+#: which is calibrated from there on.
+HANDED_OVER = NEAREST
 
 
 class Reach(StrEnum):
@@ -208,7 +212,8 @@ class Law:
 
         N* is that of the method that leads; D* is what N* leaves of the budget, so that the pair costs C (the power
         law of D*, fitted on its own, differs by what the check ``accounting`` says). The loss is the curve's along the
-        minima within the budgets, and the forecaster's beyond them. Intervals hold the values.
+        minima within the budgets, and the forecaster's from ×1.6 beyond them; from one to the other it goes over evenly
+        in ln C. Intervals hold the values.
 
         Raises
         ------
@@ -231,10 +236,10 @@ class Law:
             reach = Reach.EXTRAPOLATED if decades <= CALIBRATED_DECADES * (1 + 1e-3) else Reach.UNCALIBRATED
         loss_from: Literal["loss_curve", "parametric", "forecast"] = "loss_curve" if self.has_profiles else "parametric"
         loss = _holding(self.loss_curve.at(flops), self.bands.at(flops, self.bands.loss))
-        if self.forecast is not None and reach in (Reach.EXTRAPOLATED, Reach.UNCALIBRATED):
-            loss_from = "forecast"
+        if self.forecast is not None and above > 0:
+            loss_from = loss_from if reach is Reach.INSIDE else "forecast"
             told = self.forecast.predict(params, tokens, flops, LEVEL)
-            loss = Interval(told.value, told.low, told.high)
+            loss = _between(loss, Interval(told.value, told.low, told.high), above / HANDED_OVER)
         return Optimum(
             flops=flops,
             params=_holding(params, self.bands.at(flops, self.bands.params)),
@@ -338,6 +343,13 @@ class Law:
 
 def _holding(value: float, ends: tuple[float, float]) -> Interval:
     return Interval(value, min(ends[0], value), max(ends[1], value))
+
+
+def _between(first: Interval, second: Interval, share: float) -> Interval:
+    """`share` of the way from the first to the second, in logarithms; the second from 1 on."""
+    share = min(share, 1.0)
+    ends = ((first.value, second.value), (first.low, second.low), (first.high, second.high))
+    return Interval(*(one ** (1 - share) * other**share for one, other in ends))
 
 
 @cache

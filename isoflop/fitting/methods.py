@@ -14,15 +14,15 @@ from typing import Any
 from isoflop.errors import NoAnswerError
 from isoflop.fitting.adequacy import Adequacy, examine_surface
 from isoflop.fitting.cells import Cells
-from isoflop.fitting.columns import Floats
+from isoflop.fitting.clusters import Clustering
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import NORMAL, Estimate, High, Low
 from isoflop.fitting.misfit import Misfit, unseen_misfit
 from isoflop.fitting.parametric import report
 from isoflop.fitting.parametric_bootstrap import Scheme, SurfaceDraws, SurfaceIntervals, bootstrap_surface
 from isoflop.fitting.parametric_profile import FloorProfile, profile_floor
-from isoflop.fitting.parametric_search import Delta, Search, search
-from isoflop.fitting.repetition import Repetition, effective_tokens, fit_repetition
+from isoflop.fitting.parametric_search import Delta, Search, SearchOptions, search
+from isoflop.fitting.repetition import Repetition, fit_repetition, tokens_worth
 from isoflop.fitting.surface import Surface
 
 #: Structure in the residuals that would come about less often than this by chance is a lack of fit.
@@ -31,23 +31,23 @@ SIGNIFICANT = 0.1
 SAME_EXPONENT = 0.01
 #: Tokens beyond the distinct ones by more than this share are seen again.
 _REPEATED = 1e-3
-#: Fewer clusters than this say too little when they are resampled.
-_FEWEST_CLUSTERS = 8
 
 
 @dataclass(frozen=True)
 class Parametric(Surface):
     """A fitted surface with the intervals of its parameters; `a` and `b` hold at `reference` FLOPs.
 
-    Under 6ND they hold everywhere. `floor` is E's interval by profile; `repetition_low` and `repetition_high` are those
-    of R*, and D is effective tokens then. `adequacy` tests the residuals; `misfit` is what a lack of fit that the test
-    does not see could do to the exponents.
+    Under 6ND they hold everywhere. `clusters` tells what the resamples behind the intervals kept together, None where
+    points stand alone. `floor` is E's interval by profile; `repetition_low` and `repetition_high` are those of R*, and
+    D is effective tokens then. `adequacy` tests the residuals; `misfit` is what a lack of fit that the test does not
+    see could do to the exponents.
     """
 
     a: float = math.nan
     b: float = math.nan
     reference: float = math.nan
     intervals: SurfaceIntervals | None = None
+    clusters: Clustering | None = None
     floor: FloorProfile | None = None
     repetition_low: Low | None = None
     repetition_high: High | None = None
@@ -88,14 +88,23 @@ class SurfaceOptions:
     pins: tuple[tuple[str, float], ...] = ()
     ties: tuple[str, ...] = ()
 
+    def on(self, cells: Cells) -> SearchOptions:
+        """With what the `cells` tell, as a search takes it."""
+        return {
+            "sigma": cells.sigma,
+            "weights": cells.weights,
+            "delta": self.delta,
+            "pins": dict(self.pins),
+            "ties": self.ties,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class FittedSurface:
-    """The surface, its resamples, and the tokens it was fitted in: `tokens`, effective ones where data repeat."""
+    """The surface and its resamples."""
 
     surface: Parametric
     draws: SurfaceDraws
-    tokens: Floats
 
 
 def fit_parametric(
@@ -108,9 +117,7 @@ def fit_parametric(
         return str(error)
     scheme, labels = _scheme(cells)
     drawn = bootstrap_surface(found, cells.draws(draws), seed, scheme=scheme, labels=labels)
-    tokens = cells.tokens
-    if repetition is not None and cells.unique_tokens is not None:
-        tokens = effective_tokens(tokens, cells.unique_tokens, repetition.value)
+    tokens = tokens_worth(cells.tokens, cells.unique_tokens, surface.repetition)
     a, b = surface.exponents(reference, cost)
     adequacy = examine_surface(surface, cells.params, tokens, cells.loss, cells.weights)
     values: dict[str, Any] = {field.name: getattr(surface, field.name) for field in fields(surface)}
@@ -120,6 +127,7 @@ def fit_parametric(
         b=b,
         reference=reference,
         intervals=drawn.intervals(reference, cost),
+        clusters=None if cells.clusters is None else Clustering(cells.clusters.column, cells.clusters.number),
         floor=profile_floor(found) if surface.trusted and not cells.averaged else None,
         repetition_low=None if repetition is None else repetition.low,
         repetition_high=None if repetition is None else repetition.high,
@@ -128,18 +136,12 @@ def fit_parametric(
         if surface.trusted
         else None,
     )
-    return FittedSurface(parametric, drawn, tokens)
+    return FittedSurface(parametric, drawn)
 
 
 def _search(cells: Cells, options: SurfaceOptions) -> tuple[Surface, Search, Repetition | None]:
     """Fit the surface, with R* where some run sees its data again."""
-    asked: dict[str, Any] = {
-        "sigma": cells.sigma,
-        "weights": cells.weights,
-        "delta": options.delta,
-        "pins": dict(options.pins),
-        "ties": options.ties,
-    }
+    asked = options.on(cells)
     if cells.unique_tokens is not None and (cells.tokens > (1 + _REPEATED) * cells.unique_tokens).any():
         repeated = fit_repetition(cells.params, cells.tokens, cells.unique_tokens, cells.loss, **asked)
         return repeated.surface, repeated.found, repeated
@@ -148,9 +150,9 @@ def _search(cells: Cells, options: SurfaceOptions) -> tuple[Surface, Search, Rep
 
 
 def _scheme(cells: Cells) -> tuple[Scheme, Any]:
-    """Clusters where enough points share their noise; within budgets where there are profiles; else pairs."""
-    if cells.cluster is not None and cells.cluster.max() + 1 >= _FEWEST_CLUSTERS:
-        return "clustered", cells.cluster
+    """Clusters where points share their noise; within budgets where there are profiles; else pairs."""
+    if cells.clusters is not None:
+        return "clustered", cells.clusters.label
     # In a stratum of one, a point comes once in every resample: that is no resampling.
     if len(cells.stratum) >= 3 * (int(cells.stratum.max()) + 1):
         return "stratified", cells.stratum

@@ -53,10 +53,8 @@ def find_vertices(x: Floats, y: Floats, weights: Floats, window: int) -> Vertice
     width = min(window, count)
     starts = count - width + 1
     rows = np.arange(len(y))
-    coefficients = np.empty((3, starts, len(y)))
-    for start in range(starts):
-        coefficients[:, start] = solver(x, weights, start, width) @ y[:, start : start + width].T
-    level, linear, bend = coefficients
+    windows = np.lib.stride_tricks.sliding_window_view(y, width, axis=1).transpose(1, 2, 0)
+    level, linear, bend = (solvers(x, weights, width) @ windows).transpose(1, 0, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = -linear / (2 * bend)
     position = shift + window_centers(x, width)[:, None]
@@ -89,14 +87,18 @@ def window_centers(x: Floats, width: int) -> Floats:
     return centers
 
 
-def solver(x: Floats, weights: Floats, start: int, width: int) -> Floats:
-    """Return the (3, width) matrix from a window's losses to the weighted least-squares level, slope and curvature."""
-    window = slice(start, start + width)
-    root = np.sqrt(weights[window])
-    matrix: Floats = np.linalg.lstsq(design(x[window]) * root[:, None], np.diag(root), rcond=None)[0]
-    return matrix
+def solvers(x: Floats, weights: Floats, width: int) -> Floats:
+    """Return each window's matrix from its losses to the weighted least-squares level, slope and curvature.
+
+    Shape (n − width + 1, 3, width).
+    """
+    roots = np.sqrt(np.lib.stride_tricks.sliding_window_view(weights, width))
+    designs = design(np.lib.stride_tricks.sliding_window_view(x, width)) * roots[:, :, None]
+    matrices: Floats = np.asarray(np.linalg.pinv(designs), dtype=np.float64) * roots[:, None, :]
+    return matrices
 
 
 def design(x: Floats) -> Floats:
-    """Columns 1, u, u² of u = x − mean(x), shape (len(x), 3)."""
-    return np.vander(x - x.mean(), 3, increasing=True)
+    """Columns 1, u, u² of u = x − mean(x) for x of shape (…, n), shape (…, n, 3)."""
+    u = x - x.mean(axis=-1, keepdims=True)
+    return np.stack([np.ones_like(u), u, u * u], axis=-1)

@@ -11,12 +11,11 @@ whether the points hold its parameters at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 
-from isoflop.fitting.parametric_search import MEDIAN_TO_SD, TUNING, Delta, Search, search
+from isoflop.fitting.parametric_search import MEDIAN_TO_SD, TUNING, Delta, Search, SearchOptions, search
 from isoflop.fitting.points import Floats
 from isoflop.fitting.surface import Surface, SurfaceStatus
 from isoflop.fitting.surface_objective import ALPHA, BETA, NAMES, Prior, Problem, residuals
@@ -31,62 +30,9 @@ _COLLINEAR = 0.01
 _APART, _CHI2 = 0.05, 3.841
 
 
-def fit_surface(
-    params: Floats,
-    tokens: Floats,
-    loss: Floats,
-    *,
-    sigma: Floats | None = None,
-    weights: Floats | None = None,
-    delta: Delta = "auto",
-    pins: Mapping[str, float] | None = None,
-    ties: Collection[str] = (),
-    priors: Mapping[str, Prior] | None = None,
-    residual: Literal["auto", "log", "linear"] = "auto",
-) -> Surface:
-    """Fit the surface to n points.
-
-    Parameters
-    ----------
-    params, tokens, loss : shape (n,)
-        N, D and loss; their order does not matter.
-    sigma : shape (n,), optional
-        Noise of each point, the sd of ln loss; only ratios count. NaN where unknown: as the median of the others.
-    weights : shape (n,), optional
-        Weight of each point in the sum; 1 each. Two points of weight 1 are one of weight 2.
-    delta
-        δ of Huber's function: ``"auto"`` is 1.345 times the robust sd, None is least squares.
-    pins
-        Values of parameters that are not fitted: ``{"E": 1.69}``.
-    ties
-        ``"alpha=beta"``, ``"A=B"``.
-    priors
-        Normal priors on ln E, ln α, ln β, by the names ``E``, ``alpha``, ``beta``; they weigh against the points by
-        the robust sd of the residuals.
-    residual
-        ``"log"``, ``"linear"`` (of the loss itself), or ``"auto"``: log where every loss is positive.
-
-    Raises
-    ------
-    InputError
-        If arrays differ in shape, a number is not finite, N, D or a weight is not positive, or an option is wrong.
-    NoAnswerError
-        If there are not more points than free parameters, or all losses are equal.
-    """
-    return report(
-        search(
-            params,
-            tokens,
-            loss,
-            sigma=sigma,
-            weights=weights,
-            delta=delta,
-            pins=pins,
-            ties=ties,
-            priors=priors,
-            residual=residual,
-        )
-    )
+def fit_surface(params: Floats, tokens: Floats, loss: Floats, **options: Unpack[SearchOptions]) -> Surface:
+    """Fit the surface to n points; arguments and errors are those of `isoflop.fitting.parametric_search.search`."""
+    return report(search(params, tokens, loss, **options))
 
 
 def report(found: Search) -> Surface:

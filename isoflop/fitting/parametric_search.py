@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,37 @@ _SAME = 1e-4
 _AGREE, _ROUNDING = 1e-8, 1e-26
 
 
+class SearchOptions(TypedDict, total=False):
+    """What a search may be told beside the points.
+
+    Parameters
+    ----------
+    sigma : shape (n,)
+        Noise of each point, the sd of ln loss; only ratios count. NaN where unknown: as the median of the others.
+    weights : shape (n,)
+        Weight of each point in the sum; 1 each. Two points of weight 1 are one of weight 2.
+    delta
+        δ of Huber's function: ``"auto"`` is 1.345 times the robust sd, None is least squares.
+    pins
+        Values of parameters that are not fitted: ``{"E": 1.69}``.
+    ties
+        ``"alpha=beta"``, ``"A=B"``.
+    priors
+        Normal priors on ln E, ln α, ln β, by the names ``E``, ``alpha``, ``beta``; they weigh against the points by
+        the robust sd of the residuals.
+    residual
+        ``"log"``, ``"linear"`` (of the loss itself), or ``"auto"``: log where every loss is positive.
+    """
+
+    sigma: Floats | None
+    weights: Floats | None
+    delta: Delta
+    pins: Mapping[str, float] | None
+    ties: Collection[str]
+    priors: Mapping[str, Prior] | None
+    residual: Literal["auto", "log", "linear"]
+
+
 @dataclass(frozen=True, eq=False)
 class Search:
     """What a search found: the problem, what was asked, and every distinct minimum, the best first, shape (k, 5).
@@ -87,7 +118,22 @@ def search(
     priors: Mapping[str, Prior] | None = None,
     residual: Literal["auto", "log", "linear"] = "auto",
 ) -> Search:
-    """Search for the surface nearest to n points; arguments and errors are those of `parametric.fit_surface`."""
+    """Search for the surface nearest to n points.
+
+    Parameters
+    ----------
+    params, tokens, loss : shape (n,)
+        N, D and loss; their order does not matter.
+    sigma, weights, delta, pins, ties, priors, residual
+        See `SearchOptions`.
+
+    Raises
+    ------
+    InputError
+        If arrays differ in shape, a number is not finite, N, D or a weight is not positive, or an option is wrong.
+    NoAnswerError
+        If there are not more points than free parameters, or all losses are equal.
+    """
     params, tokens, loss, sigma, weights = _validated(params, tokens, loss, sigma, weights)
     if delta is not None and delta != "auto" and not (math.isfinite(delta) and delta > 0):
         raise InputError(f"delta must be 'auto', None (least squares) or positive, but got {delta!r}")

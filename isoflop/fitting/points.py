@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
+from isoflop.fitting.clusters import Clusters, clusters_of
 from isoflop.fitting.columns import REQUIRED, Floats, flags, numbers, places, require_columns, texts
 from isoflop.fitting.conventions import conventions_of, params_by
-from isoflop.fitting.labels import label_diverged, label_rows
+from isoflop.fitting.labels import label_diverged, label_rows, label_strayed
 from isoflop.flops import ParamsConvention
 
 __all__ = ["BUDGET_TOLERANCE", "REQUIRED", "Excluded", "Floats", "Points", "judge", "numbers", "require_columns"]
@@ -51,8 +52,8 @@ class Points:
         The sd of each run's ln loss, if the table has `loss_sigma`; NaN where its cell is empty.
     unique_tokens
         Distinct tokens that each run saw, if the table has them; all its tokens where the cell is empty.
-    cluster
-        A number for each trunk (or run) whose points share their noise, where any do.
+    clusters
+        By which columns points share their noise, the coarsest first; empty where none do.
     excluded
         The rows that are not used, with reasons.
     params_convention, conventions
@@ -67,7 +68,7 @@ class Points:
     loss: Floats
     sigma: Floats | None
     unique_tokens: Floats | None
-    cluster: NDArray[np.int64] | None
+    clusters: tuple[Clusters, ...]
     excluded: tuple[Excluded, ...]
     params_convention: ParamsConvention
     conventions: tuple[ParamsConvention, ...]
@@ -96,7 +97,7 @@ class Points:
             loss=self.loss[chosen],
             sigma=None if self.sigma is None else self.sigma[chosen],
             unique_tokens=None if self.unique_tokens is None else self.unique_tokens[chosen],
-            cluster=None if self.cluster is None else self.cluster[chosen],
+            clusters=tuple(each.only(chosen) for each in self.clusters),
         )
 
 
@@ -106,13 +107,14 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
     Excluded are rows whose `state` is not ``done``, that left the grid (`in_grid`), that hold a number which is not
     finite or not positive (everything downstream is a logarithm), that lie inside the warm-up (`warmup_tokens`) or
     before the end of their run (`step`), repetitions of a row (the same four numbers from the same `run` and `seed`,
-    so far as the table names them), and runs that diverged (`isoflop.fitting.labels`).
+    so far as the table names them), rows that do not cost what the others of their `budget` do, and runs that diverged
+    (`isoflop.fitting.labels`).
 
     Raises
     ------
     InputError
         If a column is missing (the nearest one is named), holds text, or the table has no rows; or if a used row's
-        `loss_sigma` or `unique_tokens` is not positive.
+        `loss_sigma` or `unique_tokens` is not positive, or most rows do not cost what their `budget` does.
     """
     conventions = conventions_of(table, params_convention)
     told = [name for name in REQUIRED if name != "params" or not conventions]
@@ -126,11 +128,12 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
     row = np.array([place for place, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     used = {name: values[row] for name, values in columns.items()}
     budget = _budgets(table, used["flops"], row)
-    diverged = label_diverged(budget, used["params"], used["loss"])
-    for place, reason in diverged.items():
-        reasons[row[place]] = reason
     keep = np.ones(len(row), dtype=bool)
-    keep[list(diverged)] = False
+    for place, reason in label_strayed(budget, used["flops"]).items():
+        reasons[row[place]], keep[place] = reason, False
+    near = np.flatnonzero(keep)
+    for place, reason in label_diverged(budget[near], used["params"][near], used["loss"][near]).items():
+        reasons[row[near[place]]], keep[near[place]] = reason, False
     keys = (row, *(used[name] for name in ("flops", "loss", "tokens", "params")), budget)
     order = np.flatnonzero(keep)[np.lexsort([key[keep] for key in keys])]
     runs = texts(table, "run")
@@ -143,7 +146,7 @@ def judge(table: pd.DataFrame, params_convention: ParamsConvention = "total") ->
         **{name: values[order] for name, values in used.items()},
         sigma=_optional(table, "loss_sigma", row[order]),
         unique_tokens=unique_tokens,
-        cluster=_clusters(table, row[order]),
+        clusters=clusters_of(table, row[order]),
         excluded=tuple(
             Excluded(place, reason, None if runs is None else runs[place])
             for place, reason in enumerate(reasons)
@@ -184,20 +187,6 @@ def _optional(table: pd.DataFrame, name: str, row: NDArray[np.int64]) -> Floats 
             f"from 0) holds {values[wrong[0]]:g}"
         )
     return None if np.isnan(values).all() else values
-
-
-def _clusters(table: pd.DataFrame, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """A number for each trunk, or else run, that has more than one used row; None where all stand alone."""
-    for name in ("trunk", "run"):
-        known = texts(table, name)
-        if known is None:
-            continue
-        labels = pd.Series(known[row])
-        # A row without a label shares its noise with none.
-        codes = pd.factorize(labels.where(labels.notna(), [f"\0{place}" for place in row]))[0].astype(np.int64)
-        if len(np.unique(codes)) < len(codes):
-            return codes
-    return None
 
 
 def _budgets(table: pd.DataFrame, flops: Floats, row: NDArray[np.int64]) -> Floats:

@@ -11,19 +11,20 @@ parameters is left out: it needs the optimal size of each data set, which is wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting.intervals import High, Low
 from isoflop.fitting.parametric import objective_noise, report
-from isoflop.fitting.parametric_search import Delta, Search, search
+from isoflop.fitting.parametric_search import Delta, Search, SearchOptions, search
 from isoflop.fitting.points import Floats
 from isoflop.fitting.surface import Surface
 from isoflop.fitting.surface_newton import descend
-from isoflop.fitting.surface_objective import Prior, constrain, penalise, pose
+from isoflop.fitting.surface_objective import constrain, penalise, pose
 
 #: R* lies between these, is looked for on this many values, and settled to this (of ln R*).
 _LEAST, _MOST, _TRIED, _CLOSE = 0.05, 2000.0, 25, 1e-8
@@ -64,25 +65,28 @@ def effective_tokens(tokens: Floats, unique_tokens: Floats, repetition: float) -
     return worth
 
 
+def tokens_worth(tokens: Floats, unique_tokens: Floats | None, repetition: float | None) -> Floats:
+    """The tokens that a surface was fitted in: effective ones where it has an R* and points tell `unique_tokens`."""
+    if repetition is None or unique_tokens is None:
+        return tokens
+    return effective_tokens(tokens, unique_tokens, repetition)
+
+
 def fit_repetition(
     params: Floats,
     tokens: Floats,
     unique_tokens: Floats,
     loss: Floats,
-    *,
-    sigma: Floats | None = None,
-    weights: Floats | None = None,
-    delta: Delta = "auto",
-    pins: Mapping[str, float] | None = None,
-    ties: Collection[str] = (),
-    priors: Mapping[str, Prior] | None = None,
+    **options: Unpack[SearchOptions],
 ) -> Repetition:
-    """Fit surface and R* together; options as `isoflop.fitting.parametric.fit_surface`'s.
+    """Fit surface and R* together.
 
     Parameters
     ----------
     params, tokens, unique_tokens, loss : shape (n,)
         N, D (all tokens seen), U and loss.
+    options
+        As those of the search for a surface.
 
     Raises
     ------
@@ -96,12 +100,11 @@ def fit_repetition(
         raise InputError("unique_tokens must be positive and finite, one for each of the tokens")
     if not (tokens > unique_tokens).any():
         raise NoAnswerError("no run sees a token twice, so the points say nothing about repetition: fit without it")
+    sigma, priors = options.get("sigma"), options.get("priors") or {}
 
     def searched(at: float, with_delta: Delta) -> Search:
         worth = effective_tokens(tokens, unique_tokens, math.exp(at))
-        return search(
-            params, worth, loss, sigma=sigma, weights=weights, delta=with_delta, pins=pins, ties=ties, priors=priors
-        )
+        return search(params, worth, loss, **(options | {"delta": with_delta}))
 
     def refitted(found: Search) -> Callable[[float], float]:
         natural = found.problem.to_natural(found.minima.theta[:1])
@@ -113,7 +116,7 @@ def fit_repetition(
             worth = effective_tokens(tokens[found.order], unique_tokens[found.order], math.exp(at))
             problem = pose(params_of, worth, loss_of, sigma_of, found.problem.log)
             freedom = constrain(problem, dict(found.pins), found.ties)
-            penalty = penalise(problem, priors or {}, found.noise)
+            penalty = penalise(problem, priors, found.noise)
             ended = descend(problem, freedom, problem.from_natural(natural), found.weights, found.delta, penalty)
             return float(ended.value[0])
 
@@ -121,13 +124,13 @@ def fit_repetition(
 
     low, high = math.log(_LEAST), math.log(_MOST)
     at = math.log(15.4)
-    found = searched(at, delta)
+    found = searched(at, options.get("delta", "auto"))
     profile = refitted(found)
     values = np.linspace(low, high, _TRIED)
     at = float(values[int(np.argmin([profile(float(value)) for value in values]))])
     step = (high - low) / (_TRIED - 1)
     for _ in range(_ROUNDS):
-        found = searched(at, delta)
+        found = searched(at, options.get("delta", "auto"))
         before, at = at, _minimum(refitted(found), max(low, at - step), min(high, at + step))
         if abs(at - before) < _SETTLED:
             break

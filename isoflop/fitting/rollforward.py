@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isoflop.fitting.checks import Check, CheckStatus
-from isoflop.fitting.columns import Floats
-from isoflop.fitting.forecasts import ASKED_ABOUT, DRAWS, LEVEL, Runs, fit_centres, make_forecaster, normal_quantile
+from isoflop.fitting.forecasts import ASKED_ABOUT, DRAWS, LEVEL, Runs, make_forecaster, normal_quantile
 from isoflop.fitting.minima import Minimum, Status
 from isoflop.fitting.powerlaw import fit_lines, slope_interval
 from isoflop.fitting.words import percent, power
@@ -89,10 +88,7 @@ class RollForward:
 
 
 def roll_forward(
-    flops: Floats,
-    params: Floats,
-    tokens: Floats,
-    loss: Floats,
+    runs: Runs,
     minima: Sequence[Minimum] = (),
     *,
     level: float = LEVEL,
@@ -101,7 +97,7 @@ def roll_forward(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> RollForward:
-    """Roll forward over runs, shape (n,) each, and the budgets' `minima`.
+    """Roll forward over `runs` and the budgets' `minima`.
 
     Parameters
     ----------
@@ -111,22 +107,15 @@ def roll_forward(
         Runs with this many times the cut's compute, and up to this many, are asked about.
     draws, seed
         Of each forecaster's bootstrap.
-
-    Raises
-    ------
-    InputError
-        If a number is not positive and finite.
     """
-    runs = Runs.sorted(flops, params, tokens, loss)
-    centres = fit_centres(runs)
     asked = runs.near_best(ASKED_ABOUT)
     quantile = normal_quantile(level)
     steps = []
-    for cut in centres:
+    for cut in runs.centres:
         above = asked.only((asked.flops >= nearest / _SLACK * cut) & (asked.flops <= farthest * _SLACK * cut))
         if not len(above.flops):
             continue
-        forecaster = make_forecaster(runs, centres, cut, draws=draws, seed=seed)
+        forecaster = make_forecaster(runs, cut, draws=draws, seed=seed)
         forecast, sd = forecaster.log_loss(above.params, above.tokens, above.flops)
         off = forecast - np.log(above.loss)
         steps.append(

@@ -11,6 +11,9 @@ from isoflop.fitting.words import bound, count, percent, power
 if TYPE_CHECKING:
     from isoflop.fitting.law import Law
 
+#: Excluded rows that are named.
+_LISTED = 5
+
 
 def law_lines(law: Law) -> list[str]:
     """The lines of `str(law)`: exponents, methods, minima, checks."""
@@ -20,6 +23,7 @@ def law_lines(law: Law) -> list[str]:
     lines = [
         f"law from {used} {kind} ({excluded} excluded), {len(law.interior)} of {len(law.minima)} budgets with a "
         f"minimum, {power(lowest)} to {power(highest)} FLOPs",
+        *_excluded(law),
         f"N is {law.provenance.params_convention} parameters; C is {law.provenance.flops_convention}",
         "",
         _exponent(law, "N* ∝ C^a", "a", law.exponents.a),
@@ -48,6 +52,13 @@ def law_lines(law: Law) -> list[str]:
             lines.append(f"{power(minimum.budget):>9}  {minimum.status}: {minimum.reason}; {minimum.cure}")
     lines += ["", f"noise of a run: {percent(law.noise)} of its loss"]
     return lines + [f"{check.status:>4}  {check.name}: {check.message}" for check in law.checks]
+
+
+def _excluded(law: Law) -> list[str]:
+    """The first rows that were not used, and why."""
+    rows = law.points.excluded
+    lines = [f"  excluded: {each.run or f'row {each.row}'}: {each.reason}" for each in rows[:_LISTED]]
+    return lines if len(rows) <= _LISTED else [*lines, f"  excluded: {len(rows) - _LISTED} more, all in the JSON"]
 
 
 def _exponent(law: Law, relation: str, name: str, estimate: Estimate) -> str:

@@ -145,7 +145,7 @@ def simulate(
         loss=losses,
         sigma=None,
         unique_tokens=None,
-        cluster=None,
+        clusters=(),
         excluded=(),
         params_convention="total",
         conventions=("total",),

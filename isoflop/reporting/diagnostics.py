@@ -16,9 +16,9 @@ from matplotlib.ticker import PercentFormatter
 
 from isoflop.fitting.law import Law
 from isoflop.fitting.points import judge
-from isoflop.fitting.repetition import effective_tokens
+from isoflop.fitting.repetition import tokens_worth
 from isoflop.fitting.words import count, power
-from isoflop.reporting.style import LIGHT, WARNING, Theme, dress, ramp
+from isoflop.reporting.style import LIGHT, WARNING, Theme, dress, panels, ramp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,29 +34,26 @@ def residuals_figure(points: pd.DataFrame, law: Law, theme: Theme = LIGHT) -> Fi
         return None
     judged = judge(points, law.provenance.params_convention)
     kept = judged.only(np.arange(0, len(judged.row), -(-len(judged.row) // _MOST_POINTS)))
-    tokens = kept.tokens
-    if surface.repetition is not None and kept.unique_tokens is not None:
-        tokens = effective_tokens(tokens, kept.unique_tokens, surface.repetition)
+    tokens = tokens_worth(kept.tokens, kept.unique_tokens, surface.repetition)
     residual = np.log(kept.loss) - np.log(surface.at(kept.params, tokens))
     budgets = kept.budgets
     colors = np.array(ramp(theme, len(budgets)))[np.searchsorted(budgets, kept.budget)]
-    figure = Figure(figsize=(10.4, 4.1), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(1, 2, sharey=True))
-    for axes, values, name in ((panels[0], kept.params, "parameters N"), (panels[1], tokens, "tokens D")):
+    figure, (left, right) = panels(10.4, 2, gap=0.3, sharey=True)
+    for axes, values, name in ((left, kept.params, "parameters N"), (right, tokens, "tokens D")):
         axes.axhline(0, color=theme.faint, linewidth=1)
         axes.axhspan(-2 * surface.noise, 2 * surface.noise, color=theme.faint, alpha=0.15, linewidth=0)
         axes.scatter(values, residual, s=18, c=colors, linewidths=0)
         axes.set_xscale("log")
         dress(axes, theme, x=name, y="loss over the surface's", title="")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels[0].set_title(
+    left.set_title(
         f"residuals of L = {surface.E:.3g} + {surface.A:.3g}/N^{surface.alpha:.3f} + "
         f"{surface.B:.3g}/D^{surface.beta:.3f}, darker: less C",
         color=theme.ink,
         fontsize=10.5,
         loc="left",
     )
-    panels[1].set_ylabel("")
+    right.set_ylabel("")
     return figure
 
 
@@ -65,9 +62,9 @@ def hold_out_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:
     rolled = law.hold_out
     if not rolled.steps and len(rolled.drift) < 2:
         return None
-    figure = Figure(figsize=(10.4, 4.1), layout="constrained")
     parts = [part for part, shown in ((_draw_forecasts, rolled.steps), (_draw_drift, len(rolled.drift) > 1)) if shown]
-    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+    figure, drawn = panels(10.4, len(parts))
+    for axes, part in zip(drawn, parts, strict=True):
         part(axes, law, theme)
     return figure
 

@@ -25,13 +25,15 @@ from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, power
 from isoflop.recommendation import Recommendation
 from isoflop.reporting.diagnostics import hold_out_figure, influence_figure, residuals_figure
-from isoflop.reporting.style import DARK, LIGHT, WARNING, Theme, dress, ramp, tick
+from isoflop.reporting.style import DARK, LIGHT, WARNING, Theme, announce, dress, panels, ramp, tick
 from isoflop.store import replacing
 
 __all__ = ["DARK", "LIGHT", "optimum_figure", "profiles_figure", "svg", "write_figures"]
 
-#: Dots per inch of the PNG files: sharp on paper at the width of a page.
-_DPI = 200
+#: Dots per inch of the PNG files: 200 and more on paper at the width of a page.
+_DPI = 150
+#: What stands over the figures of a rehearsal.
+_SIMULATED = "simulated: a rehearsal, no model was trained"
 #: More profiles than this are not labelled: their labels would hide them.
 _MOST_LABELS = 16
 
@@ -64,7 +66,7 @@ def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT)
     )
     tick(axes.xaxis, (1, 2, 5))
     if simulated(points):
-        _label_simulated(figure, theme)
+        announce(figure, theme, _SIMULATED)
     return figure
 
 
@@ -73,8 +75,7 @@ def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme
 
     The law is solid over the budgets it was fitted to and dashed beyond them.
     """
-    figure = Figure(figsize=(11.4, 4.1), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(1, 3))
+    figure, drawn = panels(11.4, 3)
     a, b = law.exponents.a, law.exponents.b
     flops = _drawn_flops(law, recommendation)
     optima = [law.optimum(float(each)) for each in flops]
@@ -84,7 +85,7 @@ def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme
         ("tokens", "tokens", _title("D*", b)),
         ("loss", "nats per token", "loss at the optimum"),
     )
-    for axes, (name, unit, title) in zip(panels, panels_of, strict=True):
+    for axes, (name, unit, title) in zip(drawn, panels_of, strict=True):
         _draw_law(axes, law, flops, [getattr(optimum, name) for optimum in optima], color)
         _draw_minima(axes, law, name, theme)
         if recommendation is not None:
@@ -93,9 +94,9 @@ def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme
         axes.set_yscale("log")
         dress(axes, theme, x="budget C, training FLOPs", y=unit, title=title)
         # Losses span less than a decade, so a decade's ticks would leave the axis bare.
-        tick(axes.yaxis, (1, 1.5, 2, 3, 5, 7) if name == "loss" else (1, 2, 5))
+        tick(axes.yaxis, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7) if name == "loss" else (1, 2, 5))
     if law.provenance.simulated:
-        _label_simulated(figure, theme)
+        announce(figure, theme, _SIMULATED)
     return figure
 
 
@@ -171,7 +172,7 @@ def _drawn_flops(law: Law, recommendation: Recommendation | None) -> Floats:
     lowest, highest = law.budgets
     last = highest * _BEYOND if recommendation is None else max(highest, recommendation.flops) * 1.6
     first = lowest / 1.6 if recommendation is None else min(lowest, recommendation.flops) / 1.6
-    return np.geomspace(first, last, 160)
+    return np.geomspace(first, last, 80)
 
 
 def _draw_law(axes: Axes, law: Law, flops: Floats, values: list[Interval], color: Any) -> None:
@@ -213,10 +214,6 @@ def _draw_choice(axes: Axes, flops: float, chosen: Interval, theme: Theme) -> No
     axes.axvline(flops, color=theme.faint, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     errors = [[chosen.value - chosen.low], [chosen.high - chosen.value]]
     axes.errorbar([flops], [chosen.value], yerr=errors, fmt="*", markersize=13, color=WARNING, elinewidth=1.6, zorder=4)
-
-
-def _label_simulated(figure: Figure, theme: Theme) -> None:
-    figure.suptitle("simulated: a rehearsal, no model was trained", color=theme.ink, fontsize=10.5, fontweight="bold")
 
 
 def _title(name: str, exponent: Estimate) -> str:

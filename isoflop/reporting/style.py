@@ -10,12 +10,16 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from isoflop.fitting.words import count
 
 #: The colour of what warns (Okabe and Ito's vermilion), which every eye tells from viridis; markers differ, too.
 WARNING = "#d55e00"
+
+#: Inches: left of each panel (tick labels and name), right of the last, below and above, of a line, and in all.
+MARGIN, _END, _FOOT, _HEAD, _LINE, _HEIGHT = 0.85, 0.15, 0.55, 0.4, 0.25, 4.1
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,30 @@ def ramp(theme: Theme, steps: int) -> list[Any]:
     return [matplotlib.colormaps["viridis"](place) for place in np.linspace(low, high, max(steps, 1))]
 
 
+def panels(width: float, count: int, *, gap: float = MARGIN, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `count` panels side by side, `width` inches wide in all and `gap` inches apart.
+
+    Margins are those that `dress`ed panels need: to measure all labels, as layout engines do, costs as much as drawing.
+    """
+    figure = Figure(figsize=(width, _HEIGHT))
+    inner = (width - MARGIN - _END - (count - 1) * gap) / count
+    figure.subplots_adjust(left=MARGIN / width, right=1 - _END / width, wspace=gap / inner)
+    figure.subplots_adjust(bottom=_FOOT / _HEIGHT, top=1 - _HEAD / _HEIGHT)
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def announce(figure: Figure, theme: Theme, text: str) -> None:
+    """Put a line over the whole figure, and move its panels down for it where no layout engine does."""
+    figure.suptitle(text, color=theme.ink, fontsize=10.5, fontweight="bold")
+    if figure.get_layout_engine() is None:
+        figure.subplots_adjust(top=figure.subplotpars.top - _LINE / figure.get_figheight())
+
+
 def tick(axis: Axis, steps: tuple[float, ...]) -> None:
     """Label a logarithmic axis at `steps` of each decade, with suffixes for thousands and millions."""
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def dress(axes: Axes, theme: Theme, *, x: str, y: str, title: str) -> None:
@@ -52,6 +75,10 @@ def dress(axes: Axes, theme: Theme, *, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(visible=True, which="major", color=theme.faint, alpha=0.25, linewidth=0.6)
+    # Ticks are most of what a figure costs: these tell a logarithmic axis as well as eight a decade do.
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.tick_params(which="both", colors=theme.ink, labelsize=9)
     _color_spines(axes.spines.values(), theme)
 

@@ -82,6 +82,25 @@ def test_groups_that_would_share_a_folder_of_figures_are_refused(isoflop, table,
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "place", "message"),
+    [
+        ("--out", "folder", "--out must name a file, but {} is a directory"),
+        ("--out", "points.csv/law.json", "--out must lie in a directory, but {} is a file"),
+        ("--figures", "points.csv", "--figures must name a directory, but {} is a file"),
+        ("--figures", "points.csv/figures/new", "--figures must lie in a directory, but {} is a file"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused_before_the_fit(isoflop, table, tmp_path, option, place, message):
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    good = ("--out", tmp_path / "law.json") if option == "--figures" else ("--figures", tmp_path / "figures")
+    code, out, err = isoflop("fit", table, "--columns", COLUMNS, *good, option, tmp_path / place)
+    named = tmp_path / place.split("/")[0]
+    assert (code, out, err) == (2, "", f"error: {message.format(named)}\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_table_without_minima_exits_1_and_names_each_budget(isoflop, tmp_path):
     rows = [(c, n, c / 6 / n, 5 - 0.1 * np.log(n)) for c in (1e18, 1e19, 1e20) for n in np.geomspace(1e7, 1e9, 6)]
     pd.DataFrame(rows, columns=["flops", "params", "tokens", "loss"]).to_csv(tmp_path / "edge.csv", index=False)

@@ -149,6 +149,20 @@ def test_lack_of_fit_sees_a_form_that_is_not_the_surfaces(study):
     assert law.method == "parabola"
 
 
+def test_headline_does_not_pass_where_the_surface_leads_for_want_of_anything_else():
+    params, tokens = (each.reshape(-1) for each in np.meshgrid(np.geomspace(1e7, 2e9, 7), np.geomspace(2e8, 7e10, 9)))
+    loss = 2.69 + 1606.4 / params**0.34 + 3210.7 / tokens**0.36
+    loss *= np.exp(0.001 * np.random.default_rng(1).standard_normal(len(loss)))
+    crossed = pd.DataFrame({"flops": 6 * params * tokens, "params": params, "tokens": tokens, "loss": loss})
+    found = checks_of(crossed, bootstrap=100)
+    assert (found["headline"].status, found["lack_of_fit"].status) == ("warn", "pass")
+    assert "no minima confirm it. Train several sizes at each of three budgets" in found["headline"].message
+    twist = np.exp(0.005 * np.log(params / 1e8) * np.log(tokens / 4e9))
+    found = checks_of(crossed.assign(loss=loss * twist), bootstrap=100)
+    assert (found["headline"].status, found["lack_of_fit"].status) == ("fail", "warn")
+    assert "it does not fit (lack_of_fit): the exponents are those of another form" in found["headline"].message
+
+
 def test_centring_sees_a_grid_that_drifts_off_its_minima(study):
     tables = [
         study(budgets=np.array([flops]), sizes=9, width=8.0, offset=offset, noise=0.0002)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting import fit
 from isoflop.fitting.minima import Status
+from isoflop.fitting.repetition import effective_tokens
 from isoflop.flops import Shape
 from isoflop.reporting.figures import optimum_figure
 
@@ -264,7 +265,7 @@ def test_a_few_minima_in_a_table_without_profiles_do_not_make_the_law(study):
     assert not law.has_profiles
     assert len(law.interior) == 2
     assert law.optimum(1e18).loss_from == "parametric"
-    assert "the surface leads, because the table has no IsoFLOP profiles" in str(law)
+    assert "warn  headline: a by each method: parametric 0.514; the surface leads, because nothing else can" in str(law)
     assert "too_few" not in str(law)
     assert optimum_figure(law).axes
 
@@ -295,6 +296,22 @@ def test_splines_lead_where_they_are_asked_for(study):
     assert law.method == "akima"
     assert law.methods.akima.difference_a == 0
     assert law.methods.parabola.difference_a == law.methods.parabola.a - law.methods.akima.a
+
+
+def test_very_many_points_of_repeated_data_keep_their_effective_tokens():
+    generator = np.random.default_rng(0)
+    rows = 24_000
+    flops = generator.choice(np.geomspace(1e18, 1e20, 5), rows)
+    params = np.exp(generator.uniform(-1.5, 1.5, rows)) * 1e8 * np.sqrt(flops / 1e18)
+    tokens = flops / 6 / params
+    unique = tokens / generator.choice([1, 2, 4, 16, 60], rows)
+    worth = effective_tokens(tokens, unique, 15.0)
+    loss = (1.69 + 406.4 / params**0.34 + 410.7 / worth**0.28) * np.exp(0.003 * generator.standard_normal(rows))
+    table = pd.DataFrame({"flops": flops, "params": params, "tokens": tokens, "loss": loss, "unique_tokens": unique})
+    law = fit(table, bootstrap=100)
+    assert law.parametric.repetition == pytest.approx(15.0, rel=0.05)
+    assert law.parametric.beta == pytest.approx(0.28, abs=0.02)
+    assert {check.name: check.status for check in law.checks}["bootstrap"] == "pass"
 
 
 def test_a_million_rows_are_averaged_and_it_is_said():

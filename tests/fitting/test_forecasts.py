@@ -17,7 +17,6 @@ from isoflop.fitting.forecasts import (
     LEVEL,
     Forecaster,
     Runs,
-    fit_centres,
     fit_forecaster,
 )
 from isoflop.fitting.parametric_search import TUNING
@@ -37,13 +36,17 @@ def columns(table):
     return [table[name].to_numpy(copy=True) for name in COLUMNS]
 
 
+def forecaster_of(flops, params, tokens, loss, **options):
+    return fit_forecaster(Runs.sorted(flops, params, tokens, loss), **options)
+
+
 def seven_budgets(study, surface, **options):
     return study(surface, np.geomspace(3e18, 3e20, 7), sizes=9, **options)
 
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_an_exact_surface_is_forecast_exactly(study, optimum, name):
-    forecaster = fit_forecaster(*columns(seven_budgets(study, SURFACES[name])))
+    forecaster = forecaster_of(*columns(seven_budgets(study, SURFACES[name])))
     params, tokens, loss = optimum(SURFACES[name], 3e21)
     told = forecaster.predict(params, tokens, 3e21)
     assert told.value == pytest.approx(loss, rel=1e-4)
@@ -55,7 +58,7 @@ def test_an_exact_surface_is_forecast_exactly(study, optimum, name):
 def test_ten_times_beyond_noisy_studies_lies_in_the_interval(study, optimum, name):
     params, tokens, loss = optimum(SURFACES[name], 3e21)
     told = [
-        fit_forecaster(*columns(seven_budgets(study, SURFACES[name], noise=0.003, seed=seed)), draws=50).predict(
+        forecaster_of(*columns(seven_budgets(study, SURFACES[name], noise=0.003, seed=seed)), draws=50).predict(
             params, tokens, 3e21
         )
         for seed in range(12)
@@ -68,10 +71,10 @@ def test_ten_times_beyond_noisy_studies_lies_in_the_interval(study, optimum, nam
 def test_the_order_of_the_rows_changes_nothing_and_units_change_only_themselves(study):
     table = seven_budgets(study, SURFACES["chinchilla"], noise=0.003)
     flops, params, tokens, loss = columns(table)
-    forecaster = fit_forecaster(flops, params, tokens, loss)
-    assert fit_forecaster(*columns(table.sample(frac=1, random_state=1))) == forecaster
+    forecaster = forecaster_of(flops, params, tokens, loss)
+    assert forecaster_of(*columns(table.sample(frac=1, random_state=1))) == forecaster
     told = forecaster.predict(1e10, 4e10, 2.4e21)
-    other = fit_forecaster(flops * 7, params * 1e-3, tokens * 1e-3, loss * 2).predict(1e7, 4e7, 7 * 2.4e21)
+    other = forecaster_of(flops * 7, params * 1e-3, tokens * 1e-3, loss * 2).predict(1e7, 4e7, 7 * 2.4e21)
     assert (other.value, other.low, other.high) == pytest.approx(
         (2 * told.value, 2 * told.low, 2 * told.high), rel=1e-5
     )
@@ -80,7 +83,7 @@ def test_the_order_of_the_rows_changes_nothing_and_units_change_only_themselves(
 
 def test_intervals_grow_with_distance_and_level(study, optimum):
     surface = SURFACES["chinchilla"]
-    forecaster = fit_forecaster(*columns(seven_budgets(study, surface, noise=0.003)))
+    forecaster = forecaster_of(*columns(seven_budgets(study, surface, noise=0.003)))
 
     def half(flops, level=LEVEL):
         params, tokens, _ = optimum(surface, flops)
@@ -93,10 +96,10 @@ def test_intervals_grow_with_distance_and_level(study, optimum):
 
 def test_a_form_that_does_not_last_widens_the_interval(study):
     table = seven_budgets(study, SURFACES["chinchilla"], noise=0.002)
-    good = fit_forecaster(*columns(table))
+    good = forecaster_of(*columns(table))
     # From 3e19 on the losses fall less than they should.
     late = np.maximum(np.log10(table["flops"] / 3e19), 0)
-    bad = fit_forecaster(*columns(table.assign(loss=table["loss"] * np.exp(0.1 * late))))
+    bad = forecaster_of(*columns(table.assign(loss=table["loss"] * np.exp(0.1 * late))))
     assert bad.cuts == good.cuts > 0
     assert bad.roll_error > 1.5 * good.roll_error
 
@@ -104,20 +107,20 @@ def test_a_form_that_does_not_last_widens_the_interval(study):
 def test_runs_far_from_the_best_do_not_count_and_a_wild_one_hardly(study):
     table = seven_budgets(study, SURFACES["chinchilla"], noise=0.002)
     flops, params, tokens, loss = columns(table)
-    forecaster = fit_forecaster(flops, params, tokens, loss)
+    forecaster = forecaster_of(flops, params, tokens, loss)
     failed = [np.append(column, 1.0) for column in (flops, params, tokens, loss)]
     for column, value in zip(failed, (1e20, 1e9, 1e20 / 6e9, 4.0), strict=True):
         column[-1] = value
-    assert fit_forecaster(*failed) == forecaster
+    assert forecaster_of(*failed) == forecaster
     wild = loss.copy()
     wild[-5] *= 1.06
-    moved = fit_forecaster(flops, params, tokens, wild).predict(1e10, 5e10, 3e21).value
+    moved = forecaster_of(flops, params, tokens, wild).predict(1e10, 5e10, 3e21).value
     assert moved == pytest.approx(forecaster.predict(1e10, 5e10, 3e21).value, rel=0.01)
 
 
 def test_the_priors_leave_one_basin(study):
     runs = Runs.sorted(*columns(seven_budgets(study, SURFACES["soda"], noise=0.004)))
-    for centre in fit_centres(runs).values():
+    for centre in runs.centres.values():
         start = np.repeat(centre.theta[None], 9, axis=0)
         start[:, 3:] = np.stack(np.meshgrid([0.1, 0.4, 1.0], [0.1, 0.4, 1.0]), axis=-1).reshape(9, 2)
         found = descend(
@@ -135,14 +138,14 @@ def test_the_priors_leave_one_basin(study):
 def test_without_points_enough_the_answer_is_a_sentence(study):
     table = study(SURFACES["chinchilla"], np.geomspace(1e18, 4e18, 5))
     with pytest.raises(NoAnswerError, match=r"over 1 decade of C, but got \d+ over 0\.60: add budgets"):
-        fit_forecaster(*columns(table))
+        forecaster_of(*columns(table))
     with pytest.raises(NoAnswerError, match=f"needs {FEWEST_ROWS} runs within 10% of the best"):
-        fit_forecaster(*columns(study(SURFACES["chinchilla"]).iloc[::7]))
+        forecaster_of(*columns(study(SURFACES["chinchilla"]).iloc[::7]))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_wrong_numbers_are_refused(study, value):
-    forecaster = fit_forecaster(*columns(study(SURFACES["chinchilla"], noise=0.001)))
+    forecaster = forecaster_of(*columns(study(SURFACES["chinchilla"], noise=0.001)))
     with pytest.raises(InputError, match="positive and finite"):
         forecaster.predict(1e9, value, 1e20)
     with pytest.raises(InputError, match="0 < level < 1"):
@@ -150,16 +153,16 @@ def test_wrong_numbers_are_refused(study, value):
     flops, params, tokens, loss = columns(study())
     loss[3] = value
     with pytest.raises(InputError, match="loss must be positive and finite"):
-        fit_forecaster(flops, params, tokens, loss)
+        forecaster_of(flops, params, tokens, loss)
 
 
 def test_no_runs_are_refused():
     with pytest.raises(InputError, match="must rest on runs"):
-        fit_forecaster(*np.zeros((4, 0)))
+        forecaster_of(*np.zeros((4, 0)))
 
 
 def test_a_forecaster_is_plain_json(study):
-    forecaster = fit_forecaster(*columns(study(SURFACES["chinchilla"], noise=0.001)))
+    forecaster = forecaster_of(*columns(study(SURFACES["chinchilla"], noise=0.001)))
     adapter = TypeAdapter(Forecaster)
     back = adapter.validate_python(json.loads(json.dumps(adapter.dump_python(forecaster, mode="json"))))
     assert back == forecaster
@@ -171,7 +174,7 @@ def test_very_many_rows_are_thinned_but_keep_the_dearest(study):
     runs = Runs.sorted(*columns(table))
     assert len(runs.flops) < 2_001
     assert runs.flops[-1] == table["flops"].max()
-    assert fit_forecaster(*columns(table)).alpha == pytest.approx(0.3478, rel=0.15)
+    assert forecaster_of(*columns(table)).alpha == pytest.approx(0.3478, rel=0.15)
 
 
 def test_best_at_a_compute_and_cuts():
@@ -188,7 +191,7 @@ def test_the_prior_holds_what_the_points_do_not(study):
     params = np.geomspace(1e8, 1e10, 20)
     tokens = 20 * params
     loss = (1.8172 + 482.01 / params**0.3478 + 2085.43 / tokens**0.3658) * np.exp(0.003 * generator.standard_normal(20))
-    forecaster = fit_forecaster(6 * params * tokens, params, tokens, loss)
+    forecaster = forecaster_of(6 * params * tokens, params, tokens, loss)
     assert forecaster.alpha == pytest.approx(math.exp(EXPONENT_PRIOR.mean), rel=0.6)
     told = forecaster.predict(3e10, 6e11, 6 * 3e10 * 6e11)
     truth = 1.8172 + 482.01 / 3e10**0.3478 + 2085.43 / 6e11**0.3658

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,6 +26,19 @@ def test_a_law_a_group_and_the_groups_without_one_are_named(study):
         fit_groups({"bad": tables["bad"]})
     with pytest.raises(InputError, match="bootstrap must be at least 100"):
         fit_groups(tables, bootstrap=3)
+
+
+def test_the_table_names_what_warns_and_says_what_fails(study):
+    params, tokens = (each.reshape(-1) for each in np.meshgrid(np.geomspace(1e7, 2e9, 7), np.geomspace(2e8, 7e10, 9)))
+    loss = 2.69 + 1606.4 / params**0.34 + 3210.7 / tokens**0.36
+    loss *= np.exp(0.005 * np.log(params / 1e8) * np.log(tokens / 4e9))
+    crossed = pd.DataFrame({"flops": 6 * params * tokens, "params": params, "tokens": tokens, "loss": loss})
+    text = str(fit_groups({"good": study(noise=0.001, seed=1), "bad": crossed}, bootstrap=100))
+    good, bad = text.split("\nbad ")
+    assert "warn" not in good
+    assert "      warn  minima, " in bad
+    assert "      fail  headline: a by each method" in bad
+    assert "\n      pass" not in text
 
 
 def test_gadres_exponents_under_both_conventions_of_n(shared):

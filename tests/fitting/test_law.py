@@ -5,12 +5,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting import fit
 from isoflop.fitting.intervals import Estimate
-from isoflop.fitting.law import Law, Reach
+from isoflop.fitting.law import HANDED_OVER, Law, Reach
 
 #: Names that readers of the JSON rely on. A name may be added (and the schema's number stays); none may go.
 SCHEMA = {
@@ -28,7 +29,7 @@ SCHEMA = {
     "parametric": {
         *("E", "A", "B", "alpha", "beta", "a", "b", "reference", "residual", "objective", "delta", "noise", "status"),
         *("reason", "condition", "starts", "agreeing", "points", "pins", "ties", "repetition", "repetition_low"),
-        *("repetition_high", "intervals", "floor", "adequacy", "misfit"),
+        *("repetition_high", "intervals", "clusters", "floor", "adequacy", "misfit"),
     },
     "forecast": None,
     "conventions": None,
@@ -142,6 +143,7 @@ def test_the_text_names_exponents_minima_refusals_and_checks(table):
     text = str(law)
     assert f"a = {law.exponents.a.value:.3f} [" in text
     assert "law from 31 points (1 excluded), 4 of 5 budgets with a minimum, 1e18 to 3.16e19 FLOPs" in text
+    assert "\n  excluded: row 31: loss is not finite: nan\nN is total parameters" in text
     assert "1e20  edge: the loss is lowest at the most parameters" in text
     assert "warn  minima: 1 of 5 budgets are left out" in text
 
@@ -166,6 +168,31 @@ def test_an_optimum_costs_its_budget_and_says_how_far_it_reaches(study):
     for flops in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="positive and finite"):
             law.optimum(flops)
+
+
+@pytest.mark.parametrize("profiles", [True, False])
+def test_the_loss_goes_over_from_the_curve_to_the_forecaster_without_a_jump(study, profiles):
+    points = study(noise=0.003)
+    if not profiles:
+        # Sizes crossed with numbers of tokens: no two runs cost the same, and the surface leads.
+        params, tokens = np.repeat([3e7, 9e7, 2.5e8, 7e8, 2e9], 7), np.tile(np.geomspace(3e8, 6e10, 7), 5)
+        loss = 2.69 + 1606.4 / params**0.34 + 3210.7 / tokens**0.36
+        loss *= np.exp(0.003 * np.random.default_rng(0).standard_normal(35))
+        points = pd.DataFrame({"flops": 6 * params * tokens, "params": params, "tokens": tokens, "loss": loss})
+    law = fit(points, bootstrap=100)
+    assert law.has_profiles is profiles
+    largest = law.budgets[1]
+    flops = largest * 10 ** np.linspace(-0.1, 0.4, 501)
+    optima = [law.optimum(each).loss for each in flops]
+    for name in ("value", "low", "high"):
+        steps = np.diff(np.log([getattr(each, name) for each in optima]))
+        # A thousandth of a decade moves no end by more than a few times what it does on average.
+        assert np.abs(steps).max() < 5 * np.abs(steps).mean(), name
+    assert (np.diff([each.value for each in optima]) < 0).all()
+    assert law.optimum(largest).loss.value == law.loss_curve.at(largest)
+    there = law.optimum(largest * 10**HANDED_OVER)
+    told = law.forecast.predict(there.params.value, there.tokens.value, there.flops, 0.95)
+    assert (there.loss.value, there.loss.low, there.loss.high) == pytest.approx((told.value, told.low, told.high))
 
 
 def test_intervals_widen_with_the_distance_from_the_budgets(study):

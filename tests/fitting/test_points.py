@@ -140,10 +140,26 @@ def test_runs_that_other_tools_call_finished_are_done(state):
 
 def test_branches_of_a_trunk_are_one_cluster():
     points = table(params=[1.0, 2.0, 3.0, 4.0], trunk=["x", "y", "x", None])
-    clusters = judge(points).cluster
-    assert clusters[0] == clusters[2]
-    assert len(set(clusters.tolist())) == 3
-    assert judge(points.drop(columns="trunk")).cluster is None
+    (clusters,) = judge(points).clusters
+    assert (clusters.column, clusters.label.tolist()) == ("trunk", [0, 1, 0, 2])
+    assert judge(points.drop(columns="trunk")).clusters == ()
+
+
+def test_a_row_whose_budget_contradicts_its_c_is_named():
+    flops = [1e18, 1.02e18, 3e19, 0.98e18, 3e19, 3e19]
+    points = table(flops=flops, params=[1.0, 2.0, 3.0, 4.0, 1.0, 2.0], budget=[1e18] * 4 + [3e19] * 2)
+    judged = judge(points)
+    assert [each.row for each in judged.excluded] == [2]
+    assert judged.excluded[0].reason == "its C, 3e19, contradicts its budget, 1e18, of which the others cost 1.01e18"
+    # A name by another convention than the rows' C contradicts nothing.
+    assert not judge(points.assign(flops=2.0 * points["budget"])).excluded
+
+
+def test_budgets_that_most_rows_contradict_are_refused():
+    points = table(flops=[1e18, 3e18, 1e19, 3e19, 1e20], params=[1.0, 2.0, 3.0, 4.0, 5.0], budget=[7.0] * 5)
+    with pytest.raises(InputError, match=r"about the same, but of 5 4 do not.*budget 7e0 whose C is 1e18"):
+        judge(points)
+    assert len(judge(points.drop(columns="budget")).budgets) == 5
 
 
 @pytest.mark.parametrize(

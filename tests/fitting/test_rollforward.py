@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isoflop.fitting.forecasts import Runs
 from isoflop.fitting.minima import find_minimum, profiles
 from isoflop.fitting.points import judge
 from isoflop.fitting.rollforward import RollForward, Step, check_hold_out, follow_exponent, roll_forward
@@ -17,9 +18,13 @@ CHINCHILLA = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
 PUBLIC = Path(__file__).parents[2] / "../shared/data"
 
 
+def runs(table):
+    return Runs.sorted(*(table[name].to_numpy(dtype=float) for name in ("flops", "params", "tokens", "loss")))
+
+
 def rolled(table, **options):
     minima = [find_minimum(profile, 5) for profile in profiles(judge(table))]
-    return roll_forward(*(table[name].to_numpy() for name in ("flops", "params", "tokens", "loss")), minima, **options)
+    return roll_forward(runs(table), minima, **options)
 
 
 @pytest.fixture
@@ -93,12 +98,7 @@ def test_public_studies_are_held():
     gadre = gadre[gadre["val"].str.startswith("c4_val")]
     gadre = gadre.assign(flops=6.0 * gadre["params"] * gadre["tokens"], exp=gadre["dataset"])
     found = [
-        roll_forward(
-            *(part[name].to_numpy(dtype=float) for name in ("flops", "params", "tokens", "loss")),
-            nearest=3,
-            farthest=10,
-            draws=50,
-        )
+        roll_forward(runs(part), nearest=3, farthest=10, draws=50)
         for table in (porian[porian["exp"].str.contains("tuned|chinchilla")], gadre)
         for _, part in table.groupby("exp")
     ]
