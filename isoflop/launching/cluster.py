@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import re
 import subprocess
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ _FIELDS = "%i|%A|%T|%r|%k"
 _NO_ANSWER = ("did not answer", "Unable to contact", "timed out", "Connection", "temporarily", "receive_msg")
 #: And where a user may not have so many tasks.
 TOO_MANY = ("SubmitJobLimit", "MaxSubmit", "MaxJobs", "job submit limit", "Job violates accounting/QOS policy")
+#: A limit on jobs that are in the queue at once, and how many there are; ``N`` in its place: none.
+_SUBMITTED = re.compile(r"\b(?:Max|Grp)SubmitJobs(?:PU)?=(?P<most>\d+)\((?P<now>\d+)\)")
 #: States in which a task will still work, or work again.
 LIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "STOPPED"}
@@ -102,13 +106,58 @@ def requeue(task: str) -> None:
     _call("scontrol", "requeue", task)
 
 
-def array_limit() -> int:
-    """Most tasks of one array (the cluster's MaxArraySize)."""
-    for line in _call("scontrol", "show", "config").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "MaxArraySize":
-            return max(1, int(value))
-    return 1
+@dataclass(frozen=True)
+class Limits:
+    """What may be submitted now.
+
+    Parameters
+    ----------
+    array
+        Most tasks of one array (the cluster's MaxArraySize).
+    jobs
+        Jobs, a task of an array being one, that this user may have in the queue beside those that are there; None: any
+        number, or not known.
+    """
+
+    array: int
+    jobs: int | None
+
+
+def limits(account: str | None, qos: str | None) -> Limits:
+    """What may be submitted under an account (None: the user's default) and a quality of service (None: the cluster's).
+
+    Where SLURM keeps no accounts, or enforces no limits, there are none to ask for. A limit that this does not find,
+    such as a partition's, SLURM itself tells when it refuses.
+    """
+    config = {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition("=") for line in _call("scontrol", "show", "config").splitlines())
+    }
+    array = max(1, int(config.get("MaxArraySize", "1")))
+    if not {"limits", "safe"} & set(config.get("AccountingStorageEnforce", "").split(",")):
+        return Limits(array, None)
+    try:
+        user = getpass.getuser()
+        said = _call("scontrol", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos")
+    except (RunError, OSError, KeyError):
+        return Limits(array, None)
+    return Limits(array, _left(said, user, account, qos))
+
+
+def _left(said: str, user: str, account: str | None, qos: str | None) -> int | None:
+    """The least that any limit on submitted jobs leaves, from the words of ``scontrol show assoc_mgr``."""
+    associations, _, services = said.partition("QOS Records")
+    mine = [
+        record
+        for record in re.split(r"^(?=ClusterName=)", associations, flags=re.MULTILINE)
+        if f"UserName={user}(" in record
+        and (f"Account={account} " in record if account is not None else "DefAssoc=Yes" in record)
+    ]
+    offered = re.split(r"^(?=QOS=)", services, flags=re.MULTILINE)
+    mine += [record for record in offered if record.startswith(f"QOS={qos or 'normal'}(")]
+    found = [_SUBMITTED.finditer(record) for record in mine]
+    left = [int(each["most"]) - int(each["now"]) for matches in found for each in matches]
+    return max(0, min(left)) if left else None
 
 
 def _call(*command: str, text: str | None = None) -> str:

@@ -64,10 +64,12 @@ def submit(directory: Path, profile: SlurmProfile) -> Tasks:
     workers = _processes(entry)
     # Of a job whose shards are all made, somebody has still to write the index.
     wanted = max(1, ceil(missing / (workers * entry.options.nodes)))
-    limit = profile.array_limit or cluster.array_limit()
-    tasks = min(wanted, profile.max_parallel, limit) - waiting
+    may = cluster.limits(entry.options.account, entry.options.qos)
+    tasks = min(wanted, profile.max_parallel, profile.array_limit or may.array) - waiting
     if tasks < 1:
         return Tasks("", 0, waiting)
+    if may.jobs is not None:
+        tasks = min(tasks, max(1, may.jobs))
     submission = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     beside = directory.resolve().with_name(f"{directory.resolve().name}.tasks")
     folder = beside / submission

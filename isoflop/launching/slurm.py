@@ -169,7 +169,7 @@ def submit(
             f"hours held must be less than max_gpu_hours, {profile.max_gpu_hours:g}, but got "
             f"{device_hours(place.root):.3g}"
         )
-    parts, fresh = _parts(remaining, queue, profile)
+    parts, fresh = _parts(remaining, queue, profile, canary)
     if not parts:
         return Submitted("", (), 0, {}, len(queue.workers))
     if canary:
@@ -227,26 +227,46 @@ def _struck(claims: Claims, run_id: str) -> bool:
 
 
 def _parts(
-    remaining: Sequence[Run], queue: Queue, profile: SlurmProfile
+    remaining: Sequence[Run], queue: Queue, profile: SlurmProfile, canary: bool
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The arrays to submit, and the ids of the runs that they are for."""
-    limit = profile.array_limit or cluster.array_limit() if remaining else 1
-    room = max(1, profile.max_parallel - len(queue.workers))
-    parts: dict[str, dict[str, Any]] = {}
+    asked: list[tuple[WorkerClass, tuple[str, ...], int]] = []
     fresh: list[str] = []
     for entry, runs in _by_class(remaining, profile):
         order = longest_first(runs)
         uncovered = [run for run in order if run not in queue.covered]
         wanted = min(profile.max_parallel, ceil(len(order) / entry.runs_at_once))
         count = ceil(len(uncovered) / entry.runs_at_once) if uncovered else wanted - queue.of_class(entry.name)
-        count = min(count, wanted, room)
+        count = min(count, wanted)
         if count < 1:
             continue
         fresh += uncovered or order
+        asked.append((entry, order, count))
+    parts: dict[str, dict[str, Any]] = {}
+    if not asked:
+        return parts, fresh
+    may = cluster.limits(profile.options.account, profile.options.qos)
+    limit = profile.array_limit or may.array
+    room = profile.max_parallel - len(queue.workers)
+    # The fit, and a canary of each class, are jobs too.
+    beside = 1 + len(asked) * canary
+    shares = _shares([count for *_, count in asked], room if may.jobs is None else min(room, may.jobs - beside))
+    for (entry, ordered, _), count in zip(asked, shares, strict=True):
         for number, start in enumerate(range(0, count, limit)):
             tasks = min(limit, count - start)
-            parts[f"{entry.name}-{number}"] = _part(entry, order, tasks, steps=None)
+            parts[f"{entry.name}-{number}"] = _part(entry, ordered, tasks, steps=None)
     return parts, fresh
+
+
+def _shares(wanted: list[int], room: int) -> list[int]:
+    """So many tasks of each class that there are `room` in all, if that is one of each: where one has none, runs wait.
+
+    Those who want most give way.
+    """
+    shares = list(wanted)
+    while sum(shares) > room and max(shares) > 1:
+        shares[shares.index(max(shares))] -= 1
+    return shares
 
 
 def _by_class(runs: Sequence[Run], profile: SlurmProfile) -> list[tuple[WorkerClass, list[Run]]]:

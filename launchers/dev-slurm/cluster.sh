@@ -78,6 +78,7 @@ $(if [ "$ACCOUNTING" = 0 ]; then echo AccountingStorageType=accounting_storage/n
 AccountingStorageHost=$a
 AccountingStoragePort=$((PORT + 1))
 AccountingStoragePass=$RUN/munge.sock
+AccountingStorageEnforce=limits
 AccountingStorageTRES=gres/gpu"; fi)
 GresTypes=gpu
 NodeName=DEFAULT CPUs=$CPUS Sockets=1 CoresPerSocket=$CPUS ThreadsPerCore=1 RealMemory=8000 Gres=gpu:$GPUS
