@@ -3,8 +3,9 @@
 ::
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
-            figures/    crews/  claims/  submissions/  code/  rehearsal.json
+            figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
     runs/<id>/run.json  status.json  metrics.csv  checkpoints/  weights/  result.json  log/  cancelled.json
+    trunks/<id>/trunk.json  checkpoints/
 
 Every file is written beside its place and renamed or linked into it, so a reader sees a whole file or none, and a
 process killed at any moment leaves nothing half-written. A run is finished when, and only when, its `result.json`
@@ -13,12 +14,9 @@ stands, and that is written once: the first to publish wins.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
+import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,6 +31,7 @@ from isoflop.files import write_text as write_text
 from isoflop.flops import Shape
 from isoflop.names import validated_name
 from isoflop.planning.runs import Run
+from isoflop.table_files import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +129,58 @@ class RunDirectory:
         return result
 
 
+@dataclass(frozen=True)
+class TrunkDirectory:
+    """What runs that share their stable part leave on disk for each other; checkpoints stay when the runs are done."""
+
+    root: Path
+
+    @property
+    def trunk_file(self) -> Path:
+        """The runs that share it, as planned."""
+        return self.root / "trunk.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One for each step at which a run branches off."""
+        return self.root / "checkpoints"
+
+    def branches(self) -> dict[str, int]:
+        """The step at which each of its runs branches off, by run id; empty where no two runs share it.
+
+        Raises
+        ------
+        CorruptFileError
+            If the file is not what was written.
+        """
+        if not self.trunk_file.exists():
+            return {}
+        branches = read_json(self.trunk_file).get("branches")
+        if not isinstance(branches, dict) or not all(type(step) is int for step in branches.values()):
+            raise CorruptFileError(
+                f"{self.trunk_file} must hold the steps of branches by run, but holds {branches!r}; "
+                "`isoflop run` writes it anew"
+            )
+        return branches
+
+    def stored(self) -> frozenset[int]:
+        """Steps of the checkpoints that stand, by their names alone."""
+        names = (_STORED.match(path.name) for path in self.checkpoints.glob("step-*"))
+        return frozenset(int(name[1]) for name in names if name)
+
+
+#: How the name of a checkpoint begins.
+_STORED = re.compile(r"step-(\d{8,})[-.]")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a run branches off: the id of its trunk, and the step."""
+
+    trunk: str
+    step: int
+
+
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -209,6 +260,15 @@ class StudyDirectory:
         """The directory of one run."""
         return RunDirectory(self.root / "runs" / validated_name(run_id))
 
+    def trunk(self, trunk_id: str) -> TrunkDirectory:
+        """The directory of one trunk."""
+        return TrunkDirectory(self.root / "trunks" / validated_name(trunk_id))
+
+    def branches(self) -> dict[str, Branch]:
+        """Where each run branches off, by run id, for those that share a trunk; errors as `TrunkDirectory.branches`."""
+        trunks = sorted(path.parent.name for path in self.root.glob("trunks/*/trunk.json"))
+        return {run: Branch(trunk, step) for trunk in trunks for run, step in self.trunk(trunk).branches().items()}
+
     def run_ids(self) -> list[str]:
         """Ids of every run on disk, sorted, in the grid or not; a folder without its run file is none."""
         return sorted(path.parent.name for path in self.root.glob("runs/*/run.json"))
@@ -245,39 +305,6 @@ def read_law(path: Path) -> Law:
         return Law.from_json(read_json(path))
     except InputError as error:
         raise CorruptFileError(f"{path}: {error}") from error
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write `table` to `path` (Parquet) and a `.csv` beside it."""
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
-    with replacing(path.with_suffix(".csv")) as temporary:
-        table.to_csv(temporary, index=False)
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, str | bool | int | float | None]]) -> None:
-    """Write records, of one type in a column, to the files that `write_table` writes.
-
-    Without pandas, which takes longer to load than a study takes to submit.
-    """
-    import pyarrow as pa
-    import pyarrow.json as arrow_json
-    import pyarrow.parquet as arrow_parquet
-
-    arrow_types = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    types = {name: arrow_types[type(value)] for row in rows for name, value in row.items() if value is not None}
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    schema = pa.schema([(name, types.get(name, pa.null())) for name in names])
-    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    table = arrow_json.read_json(
-        io.BytesIO(lines.encode()), parse_options=arrow_json.ParseOptions(explicit_schema=schema)
-    ).select(names)
-    with replacing(path) as temporary:
-        arrow_parquet.write_table(table, temporary)
-    with replacing(path.with_suffix(".csv")) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def points(directory: str | Path) -> pd.DataFrame:
@@ -335,16 +362,3 @@ def _point(study: StudyDirectory, run_id: str, in_grid: bool, observer: Observer
         "learning_rate": run.learning_rate,
         **({"simulated": True} if study.rehearsed or result.get("simulated") else {}),
     }
-
-
-def read_table(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table that `write_table` wrote; `CorruptFileError` if it is none or lacks one of `columns`."""
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except Exception as error:  # a damaged file raises whatever the reader stumbles over
-        raise CorruptFileError(f"{path} must be a Parquet table, but: {error}") from error
-    if missing := [name for name in columns if name not in table]:
-        raise CorruptFileError(f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)}")
-    return table

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isoflop import store
+from isoflop import store, table_files
 from isoflop.claims import Claims, hold
 from isoflop.errors import CorruptFileError, InputError, MissingExtraError, NoAnswerError, RunError
 from isoflop.facts import data_facts, prior_of
@@ -303,12 +303,15 @@ def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: 
 
 
 def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
-    """Write what is to be run: the study, its runs, and the table of the plan last."""
+    """Write what is to be run: the study, its runs, the trunks that they share, and the table of the plan last."""
     store.write_text(place.study_file, study.to_yaml())
     for run in planned.runs:
         if not _stands(place, run):
             store.write_json(place.run(run.id).run_file, run.to_dict(), durable=False)
-    store.write_rows(place.plan_file, planned.rows())
+    for trunk in planned.trunks:
+        branches = dict(zip(trunk.branches, trunk.branch_steps, strict=True))
+        store.write_json(place.trunk(trunk.id).trunk_file, {"id": trunk.id, "branches": branches}, durable=False)
+    table_files.write_rows(place.plan_file, planned.rows())
 
 
 def _stands(place: StudyDirectory, run: Run) -> bool:
@@ -335,7 +338,7 @@ def read(directory: str | Path) -> Outcome:
     place = StudyDirectory(Path(directory))
     study = Study.load(place.study_file)
     points = store.points(place.root)
-    store.write_table(place.points_file, points)
+    table_files.write_table(place.points_file, points)
     planned = points[points["in_grid"]]
     if not (planned["state"] == "done").any():
         causes = "; ".join(f"{run}: {cause}" for run, cause in failures(place).items()) or "none has been run"
@@ -384,7 +387,8 @@ def _notes(points: pd.DataFrame) -> list[str]:
         )
     if points["trunk"].nunique() < len(points):
         notes.append(
-            "All runs read the same data in the same order, and those of one size start from the same weights: their "
-            "losses share noise that the intervals do not see."
+            "All runs read the same data in the same order, those of one size start from the same weights, those of "
+            "one trunk are the same run up to their decays: their losses share noise that the intervals of the minima "
+            "do not see."
         )
     return notes

@@ -102,6 +102,12 @@ def test_soda_64_is_centred_with_a_smooth_batch():
     assert all(run.batch_size == batches[run.budget] for run in plan.runs)
 
 
+def test_the_demo_saves_a_fifth_of_its_flops_and_more_by_trunks():
+    plan = planned("demo")
+    assert sum(len(trunk.branches) for trunk in plan.trunks) == 28
+    assert plan.saved_flops / plan.flops > 0.3
+
+
 @pytest.mark.parametrize("name", ["soda-64", "chinchilla", "speech"])
 def test_a_centred_grid_is_forecast_interior_and_not_refused(name):
     plan = planned(name)

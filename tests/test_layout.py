@@ -38,6 +38,7 @@ RANKS = {
     "study_recipe": 12,
     "settings": 13,
     "machine": 13,
+    "table_files": 12,
     "files": 13,
     "names": 13,
     "errors": 14,

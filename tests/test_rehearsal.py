@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isoflop import rehearsal, store, workflow
+from isoflop import rehearsal, store, table_files, workflow
 from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.fitting import fit
 from isoflop.launching.profiles import LocalProfile
@@ -140,7 +140,7 @@ def test_it_is_labelled_as_simulated_wherever_it_shows(rehearsed):
     assert "SIMULATED points" in str(found.outcome.law)
     assert "points are simulated" in found.outcome.recommendation.warnings[0]
     assert fit(store.points(place.root)).provenance.simulated
-    assert store.read_table(place.points_file)["simulated"].all()
+    assert table_files.read_table(place.points_file)["simulated"].all()
     page = place.report_file.read_text()
     assert "known (simulated)" in page
     assert "No model was trained" in page

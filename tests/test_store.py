@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-import subprocess
-import sys
 
-import pandas as pd
 import pytest
 
-from isoflop import store
+from isoflop import store, table_files
 from isoflop.claims import Claims, joined
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
 from isoflop.planning.runs import TRAINING_REVISION
-from isoflop.store import StudyDirectory
+from isoflop.store import Branch, StudyDirectory
 from isoflop.study import Study
 
 STUDY = Study.parse({"name": "x", "grid": {"budgets": [2.5e10, 1.2e11], "sizes": [8, 12, 16], "min_cells": 3}})
@@ -29,7 +25,7 @@ def planned(tmp_path):
     made = plan(STUDY, DataFacts("data", 240, 3_500_000))
     for run in made.runs:
         store.write_json(directory.run(run.id).run_file, run.to_dict())
-    store.write_table(directory.plan_file, made.table())
+    table_files.write_table(directory.plan_file, made.table())
     return directory, made
 
 
@@ -59,13 +55,28 @@ def test_a_result_is_published_once(planned):
     assert place.result()["loss"] == 3.0
 
 
+def test_a_trunk_tells_its_branches_and_what_stands_by_names_alone(tmp_path):
+    directory = StudyDirectory(tmp_path)
+    trunk = directory.trunk("d8-l2-0123456789ab")
+    assert (trunk.branches(), trunk.stored(), directory.branches()) == ({}, frozenset(), {})
+    store.write_json(trunk.trunk_file, {"id": trunk.root.name, "branches": {"a": 80, "b": 160}})
+    assert directory.branches() == {"a": Branch(trunk.root.name, 80), "b": Branch(trunk.root.name, 160)}
+    trunk.checkpoints.mkdir()
+    for name in ("step-00000080-0123456789abcdef.pt", "step-00000160.json", ".step-00000240-x.pt.7", "corrupt-step-1"):
+        (trunk.checkpoints / name).touch()
+    assert trunk.stored() == {80, 160}
+    store.write_json(trunk.trunk_file, {"branches": {"a": "80"}})
+    with pytest.raises(CorruptFileError, match=r"trunk\.json must hold the steps of branches"):
+        directory.branches()
+
+
 def test_a_run_that_left_the_grid_stays_and_says_so(planned):
     directory, made = planned
     smaller = plan(
         Study.parse({**STUDY.model_dump(), "grid": {"budgets": [2.5e10], "sizes": [8, 12, 16], "min_cells": 3}}),
         made.data,
     )
-    store.write_table(directory.plan_file, smaller.table())
+    table_files.write_table(directory.plan_file, smaller.table())
     table = store.points(directory.root)
     assert len(table) == 6
     assert list(table["in_grid"]) == [True] * 3 + [False] * 3
@@ -111,13 +122,6 @@ def test_no_study_and_no_name(tmp_path):
         StudyDirectory(tmp_path).run("x").write_status("lost")  # type: ignore[arg-type]
 
 
-def test_tables_come_back_and_have_a_csv_for_people(tmp_path):
-    table = pd.DataFrame({"a": [1.5, math.nan], "b": ["x", ""]})
-    store.write_table(tmp_path / "t.parquet", table)
-    pd.testing.assert_frame_equal(store.read_table(tmp_path / "t.parquet"), table)
-    assert (tmp_path / "t.csv").read_text().splitlines()[0] == "a,b"
-
-
 def test_what_is_no_run_or_no_status_does_not_stop_the_rest(planned):
     directory, made = planned
     (directory.root / "runs" / ".ipynb_checkpoints").mkdir()
@@ -136,7 +140,7 @@ def test_runs_of_another_revision_of_the_training_code_stay_readable_outside_the
     assert not {run.id for run in later.runs} & before
     for run in later.runs:
         store.write_json(directory.run(run.id).run_file, run.to_dict())
-    store.write_table(directory.plan_file, later.table())
+    table_files.write_table(directory.plan_file, later.table())
     table = store.points(directory.root)
     assert list(table["in_grid"]) == [True] * 6 + [False] * 6
 
@@ -176,32 +180,3 @@ def test_a_law_is_read_back_and_what_is_none_is_named(tmp_path):
     store.write_json(path, {"schema": 2})
     with pytest.raises(CorruptFileError, match=r"law\.json: a law's .* must be valid"):
         store.read_law(path)
-
-
-def test_rows_are_written_as_a_table_would_be(tmp_path):
-    rows = [
-        {"id": f"{number:06d}", "loss": number / 7, "steps": 10**12 + number, "tied": number % 2 == 0, "dropped": ""}
-        for number in range(20_000)
-    ]
-    rows += [{"steps": 5, "tied": False, "epochs": None, "dropped": 'too "large", by far'}]
-    store.write_rows(tmp_path / "rows.parquet", rows)
-    read = pd.read_parquet(tmp_path / "rows.parquet")
-    expected = pd.DataFrame(rows)
-    assert list(read.columns) == list(expected.columns)
-    assert read.pop("epochs").isna().all()
-    pd.testing.assert_frame_equal(read, expected.drop(columns="epochs"), check_dtype=False)
-    assert pd.api.types.is_integer_dtype(read["steps"])
-    text = pd.read_csv(tmp_path / "rows.csv", dtype={"id": str}, keep_default_na=False, na_values={"loss": [""]})
-    assert list(text["id"])[:2] == ["000000", "000001"]
-    assert list(text["loss"])[:-1] == [row["loss"] for row in rows[:-1]]
-    assert text["dropped"].iloc[-1] == 'too "large", by far'
-
-
-def test_writing_rows_loads_no_pandas(tmp_path):
-    script = (
-        "import sys; from pathlib import Path; from isoflop import store\n"
-        "store.write_rows(Path(sys.argv[1]), [{'id': 'a', 'loss': None}, {'id': None, 'loss': 1.5}])\n"
-        "print('pandas' in sys.modules)"
-    )
-    call = [sys.executable, "-c", script, str(tmp_path / "rows.parquet")]
-    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip() == "False"

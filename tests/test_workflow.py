@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from isoflop import store, workflow
+from isoflop import store, table_files, workflow
 from isoflop.errors import CorruptFileError, InputError, MissingExtraError, RunError
 from isoflop.launching.profiles import LocalProfile
 from isoflop.launching.states import failures, states
@@ -60,7 +60,7 @@ def test_a_study_ends_with_points_a_verdict_and_a_report(finished):
     assert place.report_file.read_text().startswith("<!doctype html>")
     assert place.law_file.exists() == (outcome.law is not None)
     assert (place.figures / "profiles.png").exists()
-    assert len(store.read_table(place.points_file)) == 15
+    assert len(table_files.read_table(place.points_file)) == 15
     assert not place.worked_on
 
 
@@ -228,7 +228,7 @@ def test_a_study_of_known_truth_is_read_to_its_recommendation(small_study, tmp_p
     place = StudyDirectory(tmp_path)
     planned = workflow.plan(study)
     store.write_text(place.study_file, study.to_yaml())
-    store.write_table(place.plan_file, planned.table())
+    table_files.write_table(place.plan_file, planned.table())
     for run in planned.runs:
         store.write_json(place.run(run.id).run_file, run.to_dict())
         loss = 1 + 8 / run.shape.parameters.total**0.3 + 8 / run.tokens**0.3

@@ -107,7 +107,8 @@ def _print_plan(planned: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{planned.study}: {len(planned.runs)} runs, {planned.flops:.3g} training FLOPs")
+    saved = f", {planned.saved_flops / planned.flops:.0%} of them saved by trunks" if planned.trunks else ""
+    table = Table(title=f"{planned.study}: {len(planned.runs)} runs, {planned.flops:.3g} training FLOPs{saved}")
     for name in ("budget", "FLOPs", "size", "N total", "D tokens", "epochs", "batch", "steps", "rate", "run"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     before = None

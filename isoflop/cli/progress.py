@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from isoflop.launching.base import Event, estimated_seconds
 from isoflop.planning.plan import Plan
 from isoflop.planning.runs import Run
+from isoflop.planning.trunks import own_steps
 from isoflop.workflow import Watcher
 
 #: Seconds between lines where no terminal watches.
@@ -35,6 +36,8 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._seconds: dict[str, float] = {}
         self._steps: dict[str, int] = {}
+        #: Steps that a run finds done in its trunk.
+        self._shared: dict[str, int] = {}
         self._fraction: dict[str, float] = {}
         self._finished = 0
         self._started = time.monotonic()
@@ -58,15 +61,17 @@ class Display:
         self._show("corpus", done / total if total else 1.0, message)
 
     def _planned(self, plan: Plan, unfinished: list[Run]) -> None:
-        self._seconds = {run.id: estimated_seconds(run) for run in unfinished}
-        self._steps = {run.id: run.steps for run in unfinished}
+        self._seconds = estimated_seconds(unfinished)
+        self._steps = own_steps(unfinished)
+        self._shared = {run.id: run.steps - self._steps[run.id] for run in unfinished}
         self._fraction, self._finished = {}, 0
         self._started = time.monotonic()
         self._say(f"{len(unfinished)} of {len(plan.runs)} runs to do")
 
     def _event(self, event: Event) -> None:
         if event.kind == "progress":
-            self._fraction[event.run] = event.details["step"] / self._steps[event.run]
+            own = event.details["step"] - self._shared[event.run]
+            self._fraction[event.run] = max(0.0, own / self._steps[event.run])
         elif event.kind in {"finished", "failed"}:
             self._fraction[event.run] = 1.0
             self._finished += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from isoflop.planning.runs import Run
+from isoflop.planning.trunks import own_steps
 from isoflop.store import StudyDirectory
 
 
@@ -42,14 +43,20 @@ class Launcher(Protocol):
         ...
 
 
-def estimated_seconds(run: Run) -> float:
-    """Seconds that `run` takes on one CPU core, roughly: good enough to start the longest first and to forecast.
+def estimated_seconds(runs: Sequence[Run]) -> dict[str, float]:
+    """Seconds that each of `runs` takes on one CPU core, by id, if those that share a trunk start from it.
 
-    A step costs 2 ms of overhead and its FLOPs at 25 GFLOP/s (small matmuls reach a quarter of a core's peak).
+    Roughly, but good enough to start the longest first and to forecast: a step costs 2 ms of overhead and its FLOPs at
+    25 GFLOP/s (small matmuls reach a quarter of a core's peak).
     """
-    return run.steps * (2e-3 + run.flops / run.steps / 25e9)
+    steps = own_steps(runs)
+    return {run.id: steps[run.id] * (2e-3 + run.flops / run.steps / 25e9) for run in runs}
 
 
 def longest_first(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Ids of `runs`, the longest first: so that no long one is left when all others are done."""
-    return tuple(run.id for run in sorted(runs, key=lambda run: (-estimated_seconds(run), run.id)))
+    """Ids of `runs`, the longest first: so that no long one is left when all others are done.
+
+    Of those that share a trunk the longest, which trains it for all, comes before the others.
+    """
+    seconds = estimated_seconds(runs)
+    return tuple(run.id for run in sorted(runs, key=lambda run: (-seconds[run.id], run.id)))

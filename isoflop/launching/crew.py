@@ -207,6 +207,7 @@ class Supervisor:
             self._full_since = min(self._full_since, time.monotonic())
         details = {"cause": cause, "message": message, "step": step} if cause is not None else {"step": step}
         self._write(lambda: self._claims.end(claim, outcome, **details))
+        self._write(lambda: self._selection.release(claim.name, outcome, **details))
         if outcome == DONE or replaced(self.study.root, claim.name, claim.token):
             return
         goes_on = not self._recorded or may_go_on(self._claims.history(claim.name))
@@ -276,6 +277,10 @@ class Supervisor:
             # We were thought dead. What the worker writes from now on would be beside its successor's.
             worker.claim = None
             worker.kill(Cause.STOPPED)
+            self._write(lambda: self._selection.release(claim.name, GIVEN_BACK, cause=Cause.STOPPED))
+        elif self._selection.lost_trunk(claim.name):
+            # The same, but another of the trunk's runs was taken up: ours waits for it, or follows.
+            worker.kill(Cause.STOPPED)
         elif self.study.run(claim.name).cancelled_file.exists():
             worker.kill(Cause.CANCELLED)
 
@@ -310,11 +315,12 @@ class Supervisor:
         worker.close()
         if not worker.ready and worker.killed is None and self.stopped is None:
             raise RunError(f"a worker must start, but it exited with {code}: {last_words or 'no message'}")
-        if worker.claim is not None:
+        left = worker.claim is not None
+        if left:
             outcome = GIVEN_BACK if worker.killed is not None else FAILED
             cause, message = death(code, last_words) if worker.killed is None else (worker.killed, "")
             self._end(worker, outcome, cause, message)
-        if self.stopped is None and (worker.claim is not None or code != 0):
+        if self.stopped is None and (left or code != 0):
             self._hire(worker.slot)
 
     def _abandon(self) -> None:
@@ -324,8 +330,10 @@ class Supervisor:
             worker.process.wait()
             worker.close()
             if worker.claim is not None and self._claims.holds(worker.claim):
+                ending = {"cause": self.stopped or Cause.STOPPED, "step": worker.step}
                 with suppress(OSError):
-                    self._claims.end(worker.claim, GIVEN_BACK, cause=self.stopped or Cause.STOPPED, step=worker.step)
+                    self._claims.end(worker.claim, GIVEN_BACK, **ending)
+                    self._selection.release(worker.claim.name, GIVEN_BACK, **ending)
                     self.study.run(worker.claim.name).write_status("planned", step=worker.step)
         self._workers.clear()
         self._selector.close()

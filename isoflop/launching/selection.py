@@ -1,12 +1,18 @@
-"""Which run a crew takes next: the first in order that is open, claimed so that no other crew takes it too."""
+"""Which run a crew takes next: the first in order that is open, claimed so that no other crew takes it too.
+
+A run that shares its stable part, and whose branch has no checkpoint yet, is taken together with its trunk: it trains
+the trunk on, for all, and while it does the others that wait for it are passed over. So nothing is trained twice, and
+several workers are busy with several trunks.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from isoflop.claims import Claim, Claims
-from isoflop.launching.causes import DONE, FAILED, Cause, may_go_on
+from isoflop.claims import Claim, Claims, replaced
+from isoflop.launching.causes import DONE, FAILED, GIVEN_BACK, Cause, may_go_on
 from isoflop.store import RunDirectory, StudyDirectory
 
 
@@ -25,13 +31,19 @@ class Selection:
     Attributes
     ----------
     waiting
-        Whether the last `take` met a claim of a crew of which is not known whether it lives.
+        Whether the last `take` met a claim of a crew of which is not known whether it lives, or a run that waits for
+        a trunk which this crew trains. One that another crew trains is left to that, with what waits for it.
     """
 
     def __init__(self, study: StudyDirectory, claims: Claims, order: Sequence[str]) -> None:
         self._study = study
         self._claims = claims
         self._open = list(order)
+        self._branches = study.branches()
+        #: By run: the claim of the trunk that it trains on.
+        self._trunks: dict[str, Claim] = {}
+        #: Claims of trunks whose runs could not be claimed after them, because the disk was full.
+        self._stranded: list[Claim] = []
         self._pause, self._last = 0.0, float("-inf")
         self.waiting = False
 
@@ -42,6 +54,9 @@ class Selection:
         """
         began = time.monotonic()
         self.waiting = False
+        while self._stranded:
+            self._claims.end(self._stranded[-1], GIVEN_BACK)
+            self._stranded.pop()
         taken = None
         for run_id in list(self._open):
             place = self._study.run(run_id)
@@ -59,6 +74,18 @@ class Selection:
         if run_id in self._open:
             self._open.remove(run_id)
 
+    def release(self, run_id: str, outcome: str, **details: Any) -> None:
+        """Let others have the trunk that the run trained on, if it did; `details` say why that ended."""
+        trunk = self._trunks.get(run_id)
+        if trunk is not None:
+            self._claims.end(trunk, outcome, **details)
+            del self._trunks[run_id]
+
+    def lost_trunk(self, run_id: str) -> bool:
+        """Whether the trunk that the run trains on was taken over by another crew."""
+        trunk = self._trunks.get(run_id)
+        return trunk is not None and replaced(self._study.root, trunk.name, trunk.token)
+
     @property
     def due(self) -> bool:
         """Whether it is time to look again after a `take` that gave none."""
@@ -74,12 +101,35 @@ class Selection:
             bury(self._study, self._claims, last)
             if not is_open(place):
                 return None
-        claim = self._claims.take(run_id)
+        branch = self._branches.get(run_id)
+        if branch is not None and branch.step not in self._study.trunk(branch.trunk).stored():
+            trunk = self._take_trunk(branch.trunk)
+            if trunk is None:
+                return None
+            self._trunks[run_id] = trunk
+        try:
+            claim = self._claims.take(run_id)
+        except OSError:
+            if run_id in self._trunks:
+                self._stranded.append(self._trunks.pop(run_id))
+            raise
         if claim is not None and place.result_file.exists():
             # Published since we looked, by one who was thought dead.
             self._claims.end(claim, DONE)
-            return None
+            claim = None
+        if claim is None:
+            self.release(run_id, GIVEN_BACK)
         return claim
+
+    def _take_trunk(self, trunk_id: str) -> Claim | None:
+        last = self._claims.latest(trunk_id)
+        if last is not None and last.end is None:
+            verdict = self._claims.observer.verdict(last.crew)
+            self.waiting |= verdict == "silent" or any(last == trunk for trunk in self._trunks.values())
+            if verdict != "dead":
+                return None
+            self._claims.end(last, FAILED, cause=Cause.NODE_FAILURE)
+        return self._claims.take(trunk_id)
 
 
 def is_open(place: RunDirectory) -> bool:
@@ -88,14 +138,21 @@ def is_open(place: RunDirectory) -> bool:
 
 
 def unclaimed(study: StudyDirectory, claims: Claims, order: Sequence[str]) -> bool:
-    """Whether one of the runs is open and nobody's."""
+    """Whether one of the runs is open and nobody's; what waits for a trunk is with those who train that."""
+    branches = study.branches()
     for run_id in order:
-        place = study.run(run_id)
-        if not place.result_file.exists() and is_open(place):
-            last = claims.latest(run_id)
-            if last is None or last.end is not None:
-                return True
+        place, branch = study.run(run_id), branches.get(run_id)
+        if place.result_file.exists() or not is_open(place) or _held(claims, run_id):
+            continue
+        waits = branch is not None and branch.step not in study.trunk(branch.trunk).stored()
+        if branch is None or not (waits and _held(claims, branch.trunk)):
+            return True
     return False
+
+
+def _held(claims: Claims, name: str) -> bool:
+    last = claims.latest(name)
+    return last is not None and last.end is None
 
 
 def bury(study: StudyDirectory, claims: Claims, claim: Claim) -> None:

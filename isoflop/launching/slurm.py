@@ -213,12 +213,18 @@ def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[
         if part != FIT and not (place.submissions / sids[-1] / f"{part}.json").exists()
         for run in entry["runs"]
     }
-    claims = Claims(place.root)
-    return [run for run in open_runs if run not in queue.covered and (run in unsent or _struck(claims, run))]
+    claims, branches = Claims(place.root), place.branches()
+    return [
+        run
+        for run in open_runs
+        if run not in queue.covered
+        # Who passed a run over because its trunk was in other hands has left it to those.
+        and (run in unsent or _struck(claims, run) or (run in branches and _struck(claims, branches[run].trunk)))
+    ]
 
 
-def _struck(claims: Claims, run_id: str) -> bool:
-    last = claims.latest(run_id)
+def _struck(claims: Claims, name: str) -> bool:
+    last = claims.latest(name)
     if last is None:
         return False
     if last.end is None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from isoflop.claims import Claims, Observer, crews, device_hours
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.launching.causes import PARDON
-from isoflop.store import StudyDirectory, write_json
+from isoflop.store import Branch, StudyDirectory, write_json
 
 State = Literal["planned", "queued", "running", "done", "failed", "cancelled"]
 
@@ -31,8 +32,10 @@ class RunState:
         Whether the study as it was last planned has it.
     budget, flops, params, tokens, steps
         As planned.
+    trunk, branch
+        The trunk that it shares, and up to which step; empty and 0 where it shares none.
     step
-        Optimiser steps done.
+        Optimiser steps done, those that another run of its trunk took among them.
     loss
         The validation loss, NaN before the run is done.
     train_loss
@@ -49,6 +52,8 @@ class RunState:
     params: int
     tokens: int
     steps: int
+    trunk: str
+    branch: int
     step: int
     loss: float
     train_loss: float | None
@@ -85,7 +90,10 @@ def states(place: StudyDirectory, covered: Collection[str] = ()) -> list[RunStat
     grid = _grid(place)
     outside = [run_id for run_id in place.run_ids() if run_id not in grid]
     planned = {**grid, **{run_id: _row(place, run_id) for run_id in outside}}
-    observer = Observer(place.root)
+    observer, branches = Observer(place.root), place.branches()
+    for run_id, row in planned.items():
+        branch = branches.get(run_id, Branch("", 0))
+        row |= {"trunk": branch.trunk, "branch": branch.step}
     return [_state(place, run_id, row, run_id in grid, run_id in covered, observer) for run_id, row in planned.items()]
 
 
@@ -172,24 +180,33 @@ class Survey:
 
     @property
     def planned_flops(self) -> float:
-        """Training FLOPs of the grid."""
-        return sum(run.flops for run in self.grid)
+        """Training FLOPs of the grid, the stable part of each trunk once."""
+        return _trained(replace(run, step=run.steps) for run in self.grid)
 
     @property
     def spent_flops(self) -> float:
-        """Training FLOPs of the steps that are done, those of the grid."""
-        return sum(run.flops * run.step / run.steps for run in self.grid)
+        """Training FLOPs of the steps that are done, those of the grid; what runs of a trunk share counts once."""
+        return _trained(self.grid)
 
     @property
     def seconds_left(self) -> float | None:
         """Until the grid is done, if those who work go on as they did; None where nobody works or nothing is known."""
-        spent = sum(run.flops * run.step / run.steps for run in self.runs)
-        left = sum(
-            run.flops * (1 - run.step / run.steps) for run in self.grid if run.state not in {"failed", "cancelled"}
-        )
+        spent = _trained(self.runs)
+        ended = [run if run.state in {"failed", "cancelled"} else replace(run, step=run.steps) for run in self.grid]
+        left = _trained(ended) - self.spent_flops
         if not self.devices or not spent or not self.hours:
             return None
         return left * (self.hours * 3600 / spent) / self.devices
+
+
+def _trained(runs: Iterable[RunState]) -> float:
+    """Training FLOPs of the steps that `runs` have done; those that runs of a trunk share count once."""
+    own, stable = 0.0, defaultdict[str, float](float)
+    for run in runs:
+        shared = min(run.step, run.branch)
+        own += run.flops * (run.step - shared) / run.steps
+        stable[run.trunk] = max(stable[run.trunk], run.flops * shared / run.steps)
+    return own + sum(stable.values())
 
 
 def survey(place: StudyDirectory, covered: Collection[str] = ()) -> Survey:

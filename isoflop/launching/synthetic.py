@@ -2,7 +2,8 @@
 
 It has the signature of `isoflop.training.run.run`, leaves the same files, resumes where it was interrupted, and fails
 as often as it is asked to: so a launcher, a store and a fit meet all that a sweep is made of, without torch, a token or
-a GPU. What it pretends stands in ``<study>/rehearsal.json`` (`Conditions`).
+a GPU. What it pretends stands in ``<study>/rehearsal.json`` (`Conditions`). Runs that share a trunk start from it, as
+trained ones do, and take the time of what they add.
 
 Noise and faults are drawn from the seed and the run's id (its trunk's, for noise), the faults from the number of the
 attempt too. So every process draws the same, and a retry may succeed where an attempt failed.
@@ -31,7 +32,7 @@ from isoflop.fitting.cost import CostModel
 from isoflop.flops import ParamsConvention
 from isoflop.planning.prior import Line, Prior, Surface, Valley
 from isoflop.planning.runs import TRAINING_REVISION, Run
-from isoflop.store import RunDirectory, StudyDirectory, read_json, write_json
+from isoflop.store import RunDirectory, StudyDirectory, TrunkDirectory, read_json, write_json, write_text
 from isoflop.training.metrics import Progress, add_row, cut_metrics
 
 #: At every mark a row of metrics, a pretended checkpoint and a status are written: this many seconds apart at most, and
@@ -150,6 +151,30 @@ class Pretence:
         """Write it in place of the one before."""
         write_json(self.path(place), dict(vars(self)), durable=False)
 
+    @classmethod
+    def of_trunk(cls, trunk: TrunkDirectory, run: Run) -> tuple[Self, str]:
+        """What `run` can start from: the furthest checkpoint up to its branch, and the metrics up to there."""
+        steps = [step for step in trunk.stored() if step <= run.branch_step]
+        if not steps:
+            return cls(), ""
+        path = cls.path_in(trunk, max(steps))
+        record = read_json(path)
+        try:
+            return cls(step=max(steps), seconds=record["seconds"]), record["metrics"]
+        except KeyError as error:
+            raise CorruptFileError(f"{path} must be a pretended checkpoint, but lacks {error}") from error
+
+    def keep(self, trunk: TrunkDirectory, place: RunDirectory) -> None:
+        """Keep it for the runs that branch off here, unless one stands."""
+        if self.step not in trunk.stored():
+            metrics = place.metrics_file.read_text(encoding="utf-8")
+            write_json(self.path_in(trunk, self.step), {"seconds": self.seconds, "metrics": metrics})
+
+    @staticmethod
+    def path_in(trunk: TrunkDirectory, step: int) -> Path:
+        """Where it lives for a trunk's branch after `step` steps."""
+        return trunk.checkpoints / f"step-{step:08d}.json"
+
     @staticmethod
     def path(place: RunDirectory) -> Path:
         """Where it lives: beside a trained run's checkpoints, and gone as they are once the run is done."""
@@ -200,24 +225,30 @@ def run(
     place = study.run(run.id)
     result = place.result()
     if result is None:
-        result = _finish(run, place, conditions or Conditions.load(study.rehearsal_file), on_progress)
+        result = _finish(run, study, conditions or Conditions.load(study.rehearsal_file), on_progress)
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return result
 
 
 def _finish(
-    run: Run, place: RunDirectory, conditions: Conditions, on_progress: Callable[[Progress], None] | None
+    run: Run, study: StudyDirectory, conditions: Conditions, on_progress: Callable[[Progress], None] | None
 ) -> dict[str, Any]:
     """Carry the run on from where it is to its result, unless something befalls it."""
-    earlier = Pretence.load(place)
-    attempt, begun = earlier.attempts + 1, earlier.step
+    place, trunk = study.run(run.id), study.trunk(run.trunk)
+    earlier, (shared, metrics) = Pretence.load(place), Pretence.of_trunk(trunk, run)
+    attempt = earlier.attempts + 1
     if not place.run_file.exists():
         write_json(place.run_file, run.to_dict())
+    if shared.step > earlier.step:
+        earlier = shared
+        write_text(place.metrics_file, metrics)
+    begun = earlier.step
     # Before anything can befall it: the next attempt draws anew.
     Pretence(begun, attempt, earlier.seconds).save(place)
     cut_metrics(place, begun)
     place.write_status("running", step=begun, steps=run.steps)
-    marks = _marks(run, begun, conditions)
+    cuts = {step for step in trunk.branches().values() if begun < step <= run.branch_step}
+    marks = sorted({*_marks(run, begun, conditions), *cuts})
     fault = conditions.fault(run.id, attempt)
     struck = None if fault is None else int(fault[1] * len(marks))
     began, done = time.perf_counter(), begun
@@ -233,6 +264,8 @@ def _finish(
         done, spent = mark, time.perf_counter() - began
         loss = conditions.truth(run, done * run.tokens_per_step)
         add_row(place, run, done, loss, math.nan)
+        if done in cuts:
+            Pretence(done, seconds=earlier.seconds + spent).keep(trunk, place)
         progress = Progress(done, run.steps, loss, (done - begun) * run.tokens_per_step / spent)
         if done < run.steps:
             Pretence(done, attempt, earlier.seconds + spent).save(place)

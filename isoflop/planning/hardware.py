@@ -19,6 +19,7 @@ import yaml
 from isoflop.errors import InputError
 from isoflop.flops import AnyShape, Shape
 from isoflop.planning.runs import Precision, Run
+from isoflop.planning.trunks import own_steps, trunks
 from isoflop.study import Hardware
 
 GIB = 2**30
@@ -159,13 +160,14 @@ def available(device: Accelerator) -> float | None:
     return None if device.memory_gib is None else device.memory_gib * GIB * (1 - _RESERVED)
 
 
-def gpu_hours(run: Run, device: Accelerator, mfu: float | None = None) -> float:
-    """Accelerator-hours of `run`: counted training FLOPs (attention in full) / (peak × MFU).
+def gpu_hours(run: Run, device: Accelerator, mfu: float | None = None, steps: int | None = None) -> float:
+    """Accelerator-hours of so many `steps` of `run` (None: all): counted FLOPs (attention in full) / (peak × MFU).
 
     MFU is the share of the device's peak in the run's precision that goes into counted FLOPs; measured by `mfu`, else
     the device's assumed one. Left out: start-up, validation, checkpoints, waiting for data.
     """
-    return run.shape.training_flops(run.tokens) / (device.peak(run.precision) * (mfu or device.mfu)) / 3600
+    flops = run.shape.training_flops((steps or run.steps) * run.tokens_per_step)
+    return flops / (device.peak(run.precision) * (mfu or device.mfu)) / 3600
 
 
 def flops_of_hours(hours: float, machine: Hardware, precision: Precision) -> float:
@@ -176,11 +178,12 @@ def flops_of_hours(hours: float, machine: Hardware, precision: Precision) -> flo
     return hours * 3600 * device.peak(precision) * (machine.mfu or device.mfu)
 
 
-def hours_on_each(runs: Iterable[Run]) -> dict[str, float]:
-    """Accelerator-hours of all `runs` on each known device, at its assumed MFU."""
+def hours_on_each(runs: Sequence[Run]) -> dict[str, float]:
+    """Accelerator-hours of all `runs`, each trunk once, on each known device, at its assumed MFU."""
     flops: dict[Precision, float] = defaultdict(float)
+    steps = own_steps(runs)
     for run in runs:
-        flops[run.precision] += run.shape.training_flops(run.tokens)
+        flops[run.precision] += run.shape.training_flops(steps[run.id] * run.tokens_per_step)
     return {
         name: sum(spent / (device.peak(precision) * device.mfu) for precision, spent in flops.items()) / 3600
         for name, device in accelerators().items()
@@ -208,7 +211,8 @@ class Estimate:
     accelerator, gpus, mfu, mfu_measured
         The device, how many, the utilisation and whether the study file gave it.
     gpu_hours, longest_hours, makespan_hours
-        Of all runs; of the longest run on its accelerators; until the last is done.
+        Of all runs, each trunk once; of the longest run on its accelerators; until the last is done (had no branch to
+        wait for its trunk).
     cost
         gpu_hours × price, in the price's currency; None without a price.
     memory_gib, memory_run
@@ -238,7 +242,8 @@ def run_memory(run: Run, hardware: Hardware, recompute: bool = False) -> Memory:
 def estimate(runs: Sequence[Run], hardware: Hardware, recompute: bool = False) -> Estimate:
     """Hours, cost and memory of `runs` on `hardware`; `recompute` as in `memory` (its time is not counted)."""
     device = accelerator(hardware.accelerator)
-    hours = [gpu_hours(run, device, hardware.mfu) for run in runs]
+    steps = own_steps(runs)
+    hours = [gpu_hours(run, device, hardware.mfu, steps[run.id]) for run in runs]
     wall = [each / hardware.gpus_per_run for each in hours]
     sizes = [run_memory(run, hardware, recompute).total for run in runs]
     largest = max(range(len(runs)), key=sizes.__getitem__)
@@ -261,21 +266,24 @@ def estimate(runs: Sequence[Run], hardware: Hardware, recompute: bool = False) -
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes on disk: token shards (None while their number is not known), and checkpoints at their peak."""
+    """Bytes on disk: token shards (None while their number is not known), checkpoints at their peak, and trunks'."""
 
     shards: int | None
     checkpoints: int
+    trunks: int
 
 
 def disk(runs: Sequence[Run], stream_tokens: int | None, vocabulary: int, at_once: int) -> Disk:
     """Disk that `runs` need, `at_once` of them at a time.
 
     Shards hold a token in 2 bytes up to 65,536 entries, else in 4, each order of a document once. A run keeps two
-    checkpoints of 12 bytes a weight until it is done, then none.
+    checkpoints of 12 bytes a weight until it is done, then none. A trunk keeps one for each of its branches.
     """
     width = 2 if vocabulary <= 2**16 else 4
+    params = {run.id: run.shape.parameters.total for run in runs}
     largest = sorted((run.shape.parameters.total for run in runs), reverse=True)[:at_once]
     return Disk(
         shards=None if stream_tokens is None else stream_tokens * width,
         checkpoints=_CHECKPOINTS * CHECKPOINT_BYTES * sum(largest),
+        trunks=CHECKPOINT_BYTES * sum(params[run] for trunk in trunks(runs) for run in trunk.branches),
     )

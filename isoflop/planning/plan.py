@@ -20,7 +20,7 @@ from isoflop.planning.ledger import DataFacts, Entry
 from isoflop.planning.prior import Prior, chosen
 from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
-from isoflop.planning.trunks import Trunk, trunks
+from isoflop.planning.trunks import Trunk, own_steps, trunks
 from isoflop.study import Study
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of all runs, by the study's convention."""
+        """Training FLOPs of all runs, each from its start, by the study's convention."""
         return sum(run.flops for run in self.runs)
+
+    @property
+    def saved_flops(self) -> float:
+        """Those of them that are not spent, because runs of a trunk share its stable part."""
+        return sum(trunk.saved_flops for trunk in self.trunks)
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -82,6 +87,11 @@ class Plan:
         return trunks(self.runs)
 
     @cached_property
+    def own_steps(self) -> dict[str, int]:
+        """Steps that each run takes itself, by id: where it shares a trunk, from its branch on (the longest all)."""
+        return own_steps(self.runs)
+
+    @cached_property
     def conventions(self) -> Conventions:
         """How far apart the conventions of N and C are on this grid."""
         grid = self.settings.grid
@@ -105,7 +115,7 @@ class Plan:
 
     @cached_property
     def disk(self) -> Disk:
-        """Disk for checkpoints, of as many runs as the hardware trains at once, and for token shards."""
+        """Disk for checkpoints, of as many runs as the hardware trains at once and of trunks, and for token shards."""
         machine = self.settings.hardware
         at_once = 1 if machine is None else max(1, machine.gpus // machine.gpus_per_run)
         unique = self.data.unique_tokens
@@ -114,7 +124,6 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ``runs``, ``dropped``, ``totals``, ``data`` and what follows from them, ``notes``."""
-        saved = sum(trunk.saved_flops for trunk in self.trunks)
         return {
             "study": self.study,
             "runs": [self._record(run) for run in self.runs],
@@ -123,13 +132,14 @@ class Plan:
                 "runs": len(self.runs),
                 "dropped": len(self.dropped),
                 "flops": self.flops,
+                "trained_flops": self.flops - self.saved_flops,
                 "tokens": sum(run.tokens for run in self.runs),
                 "runs_by_budget": [len(self.at(budget)) for budget in self.budgets],
             },
             "data": self.data.to_json(),
             "ledger": [asdict(entry) for entry in self.ledger],
             "conventions": self.conventions.to_json(),
-            "trunks": {"shared": [asdict(trunk) for trunk in self.trunks], "saved_flops": saved},
+            "trunks": {"shared": [asdict(trunk) for trunk in self.trunks], "saved_flops": self.saved_flops},
             "hardware": None if self.estimate is None else asdict(self.estimate),
             "accelerator_hours": self.accelerator_hours,
             "disk": asdict(self.disk),
@@ -190,20 +200,21 @@ class Plan:
     def _trunk_notes(self) -> list[str]:
         if not self.trunks:
             return ["No two runs share a trunk: each differs from all others in more than its length."]
-        saved = sum(trunk.saved_flops for trunk in self.trunks)
         members = sum(len(trunk.branches) for trunk in self.trunks)
+        trained, fewer = self.flops - self.saved_flops, self.saved_flops / self.flops
         return [
             f"{members} of {len(self.runs)} runs share {len(self.trunks)} trunks: they are equal in everything but "
             "length, so their losses share noise.",
-            f"Training each trunk once, with a decay branch for each of its runs, would save {saved:.3g} FLOPs "
-            f"({saved / self.flops:.0%}). It fixes rate and batch over D: where the best of them change with D, the "
-            "shorter or the longer branches are at a loss.",
+            "Each trunk is trained once, with a decay branch for each of its runs, for the same losses: "
+            f"{trained:.3g} FLOPs instead of {self.flops:.3g}, {fewer:.0%} fewer. It fixes rate and batch over D: "
+            "where the best of them change with D, the shorter or the longer branches are at a loss.",
         ]
 
     def _hardware_notes(self) -> list[str]:
         gib = hardware.GIB
         shards = "" if self.disk.shards is None else f" and {self.disk.shards / gib:.3g} GiB for token shards"
-        space = f"Disk: {self.disk.checkpoints / gib:.3g} GiB for checkpoints{shards}."
+        trunks = f", {self.disk.trunks / gib:.3g} GiB for trunks (kept)" if self.disk.trunks else ""
+        space = f"Disk: {self.disk.checkpoints / gib:.3g} GiB for checkpoints{trunks}{shards}."
         found = self.estimate
         if found is None:
             hours = ", ".join(f"{name} {each:,.3g}" for name, each in self.accelerator_hours.items())
@@ -253,6 +264,8 @@ class Plan:
             "beta2": run.beta2,
             "seed": run.seed,
             "trunk": run.trunk,
+            "own_steps": self.own_steps[run.id],
+            "trained_flops": run.flops * self.own_steps[run.id] / run.steps,
         }
 
 

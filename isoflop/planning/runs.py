@@ -141,6 +141,11 @@ class Run:
         return Schedule(self.steps, self.warmup_steps, self.decay_steps, self.decay, self.final_rate)
 
     @property
+    def branch_step(self) -> int:
+        """Steps that the run has in common with a longer one of its trunk: up to its decay, all but one at most."""
+        return min(self.schedule.decay_start, self.steps - 1)
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens of one optimiser step."""
         return self.batch_size * self.shape.sequence_length

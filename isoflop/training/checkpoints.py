@@ -1,8 +1,8 @@
-"""Checkpoints: what a run needs to carry on as if it had never stopped.
+"""Checkpoints: what a run, or another of its trunk, needs to carry on as if it had never stopped.
 
 A checkpoint is one file, ``step-<steps done>-<digest>.pt``, written beside its place and renamed into it; the
-digest in its name is that of its bytes, so a file that changed since is known before anything in it is read. The
-newest two are kept: where the newest turns out corrupt, the run carries on from the one before.
+digest in its name is that of its bytes, so a file that changed since is known before anything in it is read. Of a
+run the newest two are kept: where the newest turns out corrupt, it carries on from the one before. Of a trunk all are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Checkpoint:
     Parameters
     ----------
     run
-        The run's id.
+        The run's id, or that of the trunk for which it is kept.
     step
         Steps done.
     model, optimizer
@@ -46,6 +46,12 @@ class Checkpoint:
         Spent on these steps, over all the starts that led here.
     resumed
         How often they were resumed.
+    shared
+        The first of these steps, which the run found in a checkpoint of its trunk.
+    row
+        Steps since the last row of metrics, and the sums of their losses and gradient norms.
+    metrics
+        The metrics up to here, of a trunk's; a run's own stand in its file.
     """
 
     run: str
@@ -54,6 +60,9 @@ class Checkpoint:
     optimizer: dict[str, Any]
     seconds: float
     resumed: int
+    shared: int = 0
+    row: tuple[int, float, float] = (0, 0.0, 0.0)
+    metrics: str = ""
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
@@ -69,10 +78,21 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def load_newest(directory: Path, run_id: str) -> Checkpoint | None:
-    """The newest whole checkpoint of the run, or None where there is none.
+def load_newest(
+    directory: Path, run_id: str, *, after: int = 0, last: int | None = None, aside: Path | None = None
+) -> Checkpoint | None:
+    """The newest whole checkpoint of the run (or trunk), or None where there is none.
 
     A corrupt one is reported by name (a warning of this module's logger) and set aside as ``corrupt-<name>``.
+
+    Parameters
+    ----------
+    directory, run_id
+        Where, and whose.
+    after, last
+        Of those after more than so many steps, and (None: any) no more than so many.
+    aside
+        The directory for corrupt ones; None: that in which they are.
 
     Raises
     ------
@@ -80,11 +100,16 @@ def load_newest(directory: Path, run_id: str) -> Checkpoint | None:
         If a whole checkpoint is another run's.
     """
     for path in _newest_first(directory):
+        step = _step(path)
+        if step <= after or (last is not None and step > last):
+            continue
         try:
             checkpoint = _load(path)
         except CorruptFileError as error:
             logger.warning("%s", error)
-            path.rename(path.with_name(f"{_SET_ASIDE}{path.name}"))
+            place = directory if aside is None else aside
+            place.mkdir(parents=True, exist_ok=True)
+            path.rename(place / f"{_SET_ASIDE}{path.name}")
             continue
         if checkpoint.run != run_id:
             raise CorruptFileError(
@@ -116,8 +141,14 @@ def _load(path: Path) -> Checkpoint:
 def _newest_first(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
-    steps = {path: int(match[1]) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))}
-    return sorted(steps, key=lambda path: (steps[path], path.name), reverse=True)
+    named = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(named, key=lambda path: (_step(path), path.name), reverse=True)
+
+
+def _step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None  # noqa: S101 - chosen by its name
+    return int(match[1])
 
 
 def _digest(content: bytes | memoryview) -> str:

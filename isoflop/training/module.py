@@ -2,8 +2,8 @@
 
 At two milliseconds a step, a Trainer's work between two batches costs a third of the time. So optimisation is
 manual and one Lightning batch is a *chunk*: a range of optimiser steps, cut wherever something is due (a row of
-metrics, a checkpoint, the end). The loader makes the ranges that are left to do, the tokens of a step come from its
-number, the learning rate too: where a run was interrupted leaves no trace in its weights.
+metrics, a checkpoint, another run's branch, the end). The loader makes the ranges that are left to do, the tokens of
+a step come from its number, the learning rate too: where a run was interrupted leaves no trace in its weights.
 """
 
 from __future__ import annotations
@@ -59,17 +59,19 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The steps from `start` to `stop` as ranges, each ending at the next multiple of `size` or `log`."""
+    """The steps from `start` to `stop` as ranges, each ending at the next multiple of `size` or `log`, or at a cut."""
 
     start: int
     stop: int
     size: int
     log: int
+    cuts: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         start = self.start
         while start < self.stop:
-            stop = min(self.stop, *(start - start % length + length for length in (self.size, self.log)))
+            due = [start - start % length + length for length in (self.size, self.log)]
+            stop = min(self.stop, *due, *(cut for cut in self.cuts if cut > start))
             yield start, stop
             start = stop
 
@@ -98,6 +100,8 @@ class TrainingModule(lightning.LightningModule):
         Where to carry on; None starts from the seed.
     micro_batches
         Parts into which a batch is split where it does not fit into memory at once: the same gradient, to rounding.
+    cuts
+        Steps after which something is due besides.
 
     Attributes
     ----------
@@ -110,7 +114,13 @@ class TrainingModule(lightning.LightningModule):
     """
 
     def __init__(
-        self, run: Run, source: Source, cadence: Cadence, checkpoint: Checkpoint | None, micro_batches: int = 1
+        self,
+        run: Run,
+        source: Source,
+        cadence: Cadence,
+        checkpoint: Checkpoint | None,
+        micro_batches: int = 1,
+        cuts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -118,6 +128,7 @@ class TrainingModule(lightning.LightningModule):
         self.source = source
         self.cadence = cadence
         self.micro_batches = micro_batches
+        self.cuts = cuts
         self.read = source.batches(run)
         self.decoder = Decoder(
             trainable(run),
@@ -146,10 +157,10 @@ class TrainingModule(lightning.LightningModule):
         """The chunks that are left to do."""
         run = self.planned
         size = CHUNK_FLOPS / run.shape.training_flops(run.tokens_per_step)
-        return Chunks(self.done, run.steps, int(min(max(size, 1), CHUNK_STEPS)), self.cadence.log)
+        return Chunks(self.done, run.steps, int(min(max(size, 1), CHUNK_STEPS)), self.cadence.log, self.cuts)
 
-    def training_step(self, chunk: tuple[int, int], batch_idx: int) -> dict[str, float]:
-        """Take the optimiser steps of `chunk`; returns the sums of their losses and gradient norms before clipping.
+    def training_step(self, chunk: tuple[int, int], batch_idx: int) -> dict[str, list[float]]:
+        """Take the optimiser steps of `chunk`; returns their losses, and their gradient norms before clipping.
 
         Raises
         ------
@@ -170,14 +181,14 @@ class TrainingModule(lightning.LightningModule):
             for parameter in parameters:
                 parameter.grad = None
             losses.append(loss)
-        loss_sum, norm_sum = torch.stack(losses + norms).view(2, -1).cpu().double().sum(1).tolist()
-        if not math.isfinite(loss_sum) or not math.isfinite(norm_sum):
+        numbers = torch.stack(losses + norms).view(2, -1).tolist()
+        if not all(map(math.isfinite, (*numbers[0], *numbers[1]))):
             raise Diverged(
                 f"run {run.id} diverged: its loss or gradient is not finite between steps {chunk[0]} and {chunk[1]} "
                 f"of {run.steps}"
             )
         self.done = chunk[1]
-        return {"loss_sum": loss_sum, "norm_sum": norm_sum}
+        return {"losses": numbers[0], "norms": numbers[1]}
 
     def _backward(self, tokens: Tensor) -> Tensor:
         """Add the gradient of the mean loss over `tokens`, a micro-batch at a time; returns that loss."""

@@ -16,8 +16,10 @@ from lightning.pytorch.callbacks import Callback
 from isoflop.errors import Interrupted
 from isoflop.store import RunDirectory
 from isoflop.training import checkpoints
+from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.metrics import Progress, add_row, cut_metrics
 from isoflop.training.module import TrainingModule
+from isoflop.training.trunks import Trunk
 
 #: The status is rewritten, and the caller told, at most this often.
 STATUS_SECONDS = 1.0
@@ -35,8 +37,12 @@ class Recorder(Callback):
         The run.
     directory
         Its directory.
-    seconds, resumed
-        What the run had spent before this start, and how often it was resumed, this start included.
+    trunk
+        What it keeps for others.
+    start
+        Where it carries on; None at its beginning.
+    resumed
+        How often it was resumed, this start included.
     on_progress
         Called when the status is rewritten and after the last step; what it raises ends the run, `Interrupted` at the
         next row of metrics and with a checkpoint.
@@ -46,16 +52,19 @@ class Recorder(Callback):
         self,
         module: TrainingModule,
         directory: RunDirectory,
-        seconds: float,
+        trunk: Trunk,
+        start: Checkpoint | None,
         resumed: int,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.module = module
         self.directory = directory
-        self.spent = seconds
+        self.trunk = trunk
+        self.spent = start.seconds if start else 0.0
+        self.shared = start.shared if start else 0
         self.resumed = resumed
         self.on_progress = on_progress
-        self.steps, self.loss_sum, self.norm_sum = 0, 0.0, 0.0
+        self.steps, self.loss_sum, self.norm_sum = start.row if start else (0, 0.0, 0.0)
         self.loss = float("nan")
         self.began = self.told = time.perf_counter()
         self.first = module.done
@@ -76,15 +85,19 @@ class Recorder(Callback):
     ) -> None:
         """Write what is due after a chunk."""
         done, steps, cadence = self.module.done, self.module.planned.steps, self.module.cadence
-        self.steps += batch[1] - batch[0]
-        self.loss_sum += outputs["loss_sum"]
-        self.norm_sum += outputs["norm_sum"]
+        # One by one: so a row is the same to the last digit wherever chunks were cut.
+        for loss, norm in zip(outputs["losses"], outputs["norms"], strict=True):
+            self.steps += 1
+            self.loss_sum += loss
+            self.norm_sum += norm
         self.loss = self.loss_sum / self.steps
         if done % cadence.log == 0 or done == steps:
             self._write_row()
+        if done in self.trunk.cuts:
+            self.trunk.keep(self._checkpoint())
         stops = self.stop is not None and done % cadence.log == 0
         if done % cadence.checkpoint == 0 or done == steps or stops:
-            self._write_checkpoint()
+            checkpoints.save(self.directory.checkpoints, self._checkpoint())
         if self.stop is not None and stops:
             raise self.stop
         if time.perf_counter() - self.told >= STATUS_SECONDS or done == steps:
@@ -98,17 +111,16 @@ class Recorder(Callback):
         add_row(self.directory, self.module.planned, self.module.done, self.loss, self.norm_sum / self.steps)
         self.steps, self.loss_sum, self.norm_sum = 0, 0.0, 0.0
 
-    def _write_checkpoint(self) -> None:
-        checkpoints.save(
-            self.directory.checkpoints,
-            checkpoints.Checkpoint(
-                run=self.module.planned.id,
-                step=self.module.done,
-                model=self.module.decoder.state_dict(),
-                optimizer=self.module.trainer.optimizers[0].state_dict(),
-                seconds=self.seconds,
-                resumed=self.resumed,
-            ),
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            run=self.module.planned.id,
+            step=self.module.done,
+            model=self.module.decoder.state_dict(),
+            optimizer=self.module.trainer.optimizers[0].state_dict(),
+            seconds=self.seconds,
+            resumed=self.resumed,
+            shared=self.shared,
+            row=(self.steps, self.loss_sum, self.norm_sum),
         )
 
     @property

@@ -8,10 +8,12 @@
     source = open_source(StudyDirectory(study).shards())     # once per process
     result = run(planned, study, source=source)              # {"run": …, "loss": …, "loss_text": …, "tokens": …}
 
-`run` writes into ``<study>/runs/<id>/`` alone: ``status.json`` about once a second, ``metrics.csv``, ``checkpoints/``,
+`run` writes into ``<study>/runs/<id>/``: ``status.json`` about once a second, ``metrics.csv``, ``checkpoints/``,
 and last, at once and whole, ``result.json``: from then on the run is done and its checkpoints are gone. Called again
 for a run that was interrupted, at whatever moment, it carries on from the newest whole checkpoint; on a CPU with the
-same number of threads, the same hardware and the same torch it ends in the same weights and loss, bit for bit.
+same number of threads, the same hardware and the same torch it ends in the same weights and loss, bit for bit. So it
+does where others share its stable part and it starts from their trunk, ``<study>/trunks/<id>/`` (see
+`isoflop.training.trunks`): the one thing that it writes besides.
 Calls leave nothing behind in the process: any number of runs may follow each other in one.
 """
 
@@ -20,6 +22,8 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,18 +34,20 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import Callback
 
 import isoflop
 from isoflop.errors import Diverged
 from isoflop.flops import ParamsConvention
 from isoflop.planning.runs import TRAINING_REVISION, Run
-from isoflop.store import RunDirectory, StudyDirectory, write_json
+from isoflop.store import RunDirectory, StudyDirectory, write_json, write_text
 from isoflop.training import checkpoints, data
 from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.metrics import Progress
 from isoflop.training.module import Cadence, TrainingModule
 from isoflop.training.options import Options
 from isoflop.training.recording import Recorder
+from isoflop.training.trunks import Trunk
 
 #: Where Lightning tells about accelerators and tips at every start of a Trainer.
 _CHATTER = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
@@ -90,9 +96,9 @@ def run(
     dict
         ``run`` (its id), ``loss`` and ``loss_<type>`` in nats per token over the held-out tokens, ``tokens``,
         ``flops`` (counted), ``params`` by convention, ``steps``; ``seconds`` and ``tokens_per_second`` of the work
-        that counted (not of steps that an interruption undid), and how often that was ``resumed`` from a
-        checkpoint; ``corrupt_checkpoints``, the names of those that were
-        not used; ``validation_tokens``, ``device``, ``threads``, ``versions``.
+        that counted (not of steps that an interruption undid, but of ``shared_steps``, those that it found in a
+        checkpoint of its trunk), and how often that was ``resumed`` from a checkpoint; ``corrupt_checkpoints``, the
+        names of those that were not used; ``validation_tokens``, ``device``, ``threads``, ``versions``.
 
     Raises
     ------
@@ -103,14 +109,15 @@ def run(
     Diverged
         If the loss is not finite (a `RunError`); the status says ``failed`` and the cause.
     CorruptFileError
-        If the result or a whole checkpoint is not this run's; it names the file.
+        If the result or a whole checkpoint is not this run's, or the trunk's file is not what was written; it names
+        the file.
     """
     study = StudyDirectory(directory)
     place = study.run(run.id)
     result = place.result()
     if result is None:
         tokens = source or data.open_source(study.shards())
-        result = _finish(run, place, tokens, on_progress, cadence, accelerator, micro_batches, options)
+        result = _finish(run, study, tokens, on_progress, cadence, accelerator, micro_batches, options)
     # Here, not only after training: a kill may have come between the result and this.
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return result
@@ -118,7 +125,7 @@ def run(
 
 def _finish(
     run: Run,
-    place: RunDirectory,
+    study: StudyDirectory,
     source: data.Source,
     on_progress: Callable[[Progress], None] | None,
     cadence: Cadence,
@@ -128,19 +135,20 @@ def _finish(
 ) -> dict[str, Any]:
     """Carry the run on from where it is to its result."""
     data.check(source, run)
+    place = study.run(run.id)
     _sweep(place)
-    checkpoint = checkpoints.load_newest(place.checkpoints, run.id)
+    trunk = Trunk(study, run)
+    own = checkpoints.load_newest(place.checkpoints, run.id)
+    shared = trunk.newest(after=own.step if own else 0)
+    start = shared or own
     if not place.run_file.exists():
         write_json(place.run_file, run.to_dict())
-    module = TrainingModule(run, source, cadence, checkpoint, options.passes(run, micro_batches))
+    if shared is not None:
+        write_text(place.metrics_file, shared.metrics)
+    module = TrainingModule(run, source, cadence, start, options.passes(run, micro_batches), trunk.cuts)
     options.apply(module.decoder)
-    recorder = Recorder(
-        module,
-        place,
-        seconds=checkpoint.seconds if checkpoint else 0.0,
-        resumed=checkpoint.resumed + 1 if checkpoint else 0,
-        on_progress=on_progress,
-    )
+    resumed = 0 if start is None else start.resumed + (shared is None)
+    recorder = Recorder(module, place, trunk, start, resumed, on_progress)
     try:
         device = _train(module, recorder, accelerator)
         result = _result(module, recorder, device)
@@ -176,7 +184,7 @@ def _train(module: TrainingModule, recorder: Recorder, accelerator: str) -> str:
             # Named, or Lightning would find SLURM's by itself, take its ranks for ours and requeue its jobs.
             plugins=[LightningEnvironment()],
             precision=_PRECISION[module.planned.precision],
-            callbacks=[recorder],
+            callbacks=[recorder, _Termination()],
             # The loader ends when the run does; a Trainer is for one run.
             max_epochs=1,
             default_root_dir=recorder.directory.root,
@@ -194,6 +202,25 @@ def _train(module: TrainingModule, recorder: Recorder, accelerator: str) -> str:
         return str(trainer.strategy.root_device)
 
 
+class _Termination(Callback):
+    """Gives SIGTERM back to whom it was told before Lightning takes it to end the process at the next batch."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def _give_back(self) -> None:
+        if self._handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Before the first step."""
+        self._give_back()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Where all steps are done."""
+        self._give_back()
+
+
 def _result(module: TrainingModule, recorder: Recorder, device: str) -> dict[str, Any]:
     """The result of a run that has been trained and validated."""
     run, seconds = module.planned, recorder.seconds
@@ -207,6 +234,7 @@ def _result(module: TrainingModule, recorder: Recorder, device: str) -> dict[str
         "flops": run.shape.training_flops(run.tokens),
         "params": {name: params.by(name) for name in get_args(ParamsConvention)},
         "steps": run.steps,
+        "shared_steps": recorder.shared,
         "seconds": seconds,
         "tokens_per_second": run.tokens / seconds,
         "resumed": recorder.resumed,

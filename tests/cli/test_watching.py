@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from isoflop import store, workflow
+from isoflop import store, table_files, workflow
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
@@ -23,7 +23,7 @@ def place(tmp_path):
     store.write_text(place.study_file, study.to_yaml())
     for run in made.runs:
         store.write_json(place.run(run.id).run_file, run.to_dict())
-    store.write_table(place.plan_file, made.table())
+    table_files.write_table(place.plan_file, made.table())
     first, second = (run.id for run in made.runs[:2])
     place.run(first).publish({"run": first, "loss": 3.5})
     place.run(second).write_status("failed", cause="diverged", message="at step 3", step=3)

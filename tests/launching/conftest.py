@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from isoflop import store, workflow
+from isoflop import store, table_files, workflow
 from isoflop.claims import Claims
 from isoflop.launching.profiles import SlurmProfile, parse_profile
 from isoflop.launching.states import states
@@ -192,7 +192,7 @@ def pretended(tmp_path: Path) -> Callable[..., Pretended]:
         store.write_text(place.study_file, study.to_yaml())
         for run in planned.runs:
             store.write_json(place.run(run.id).run_file, run.to_dict())
-        store.write_table(place.plan_file, planned.table())
+        table_files.write_table(place.plan_file, planned.table())
         return Pretended(place, planned, conditions)
 
     return make

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from isoflop import store, workflow
-from isoflop.claims import Claims, hold
+from isoflop.claims import Claims, hold, joined
 from isoflop.errors import RunError
-from isoflop.launching.base import Event, estimated_seconds
+from isoflop.launching.base import Event, longest_first
 from isoflop.launching.causes import Cause
 from isoflop.launching.local import Local
+from isoflop.launching.states import survey
 from isoflop.store import StudyDirectory
 
 pytestmark = pytest.mark.slow
@@ -51,7 +53,7 @@ def test_the_longest_run_comes_first_and_no_worker_is_left(planned):
     heard: list[Event] = []
     launch(place, runs, heard.append)
     started = [event.run for event in heard if event.kind == "started"]
-    assert started == [run.id for run in sorted(runs, key=estimated_seconds, reverse=True)]
+    assert started == list(longest_first(runs))
     assert [event.run for event in heard if event.kind == "finished"] == started
     assert children() == []
 
@@ -72,7 +74,7 @@ def test_a_run_whose_worker_is_killed_is_resumed_by_another(planned):
 
 def test_a_run_that_kills_its_workers_is_failed_and_the_others_finish(planned):
     place, runs = planned
-    target = max(runs, key=estimated_seconds).id
+    target = longest_first(runs)[0]
     heard: list[Event] = []
 
     def kill(event: Event) -> None:
@@ -88,6 +90,64 @@ def test_a_run_that_kills_its_workers_is_failed_and_the_others_finish(planned):
     assert "killed by signal 9" in status["message"]
     assert [claim.end["cause"] for claim in Claims(place.root).history(target)] == ["out of memory"] * 3
     assert sum(place.run(run.id).result() is not None for run in runs) == 2
+
+
+@pytest.fixture
+def sharing(small_study, tmp_path):
+    """Nine runs in three trunks, ready to be launched: each size at three budgets."""
+    study = small_study(grid={"budgets": [5e8, 1e9, 2e9], "sizes": [8, 12, 16], "tolerance": 0.05, "min_cells": 3})
+    place = StudyDirectory(tmp_path)
+    plan = workflow.plan(study)
+    workflow.write_plan(study, place, plan)
+    assert [len(trunk.branches) for trunk in plan.trunks] == [3, 3, 3]
+    return place, plan
+
+
+def test_two_workers_train_every_trunk_once_though_one_is_killed(sharing):
+    place, plan = sharing
+    heard: list[Event] = []
+
+    def kill_once(event: Event) -> None:
+        if event.kind == "progress" and not any(each.kind == "progress" for each in heard):
+            os.kill(children()[0], signal.SIGKILL)
+        heard.append(event)
+
+    launch(place, plan.runs, kill_once, workers=2)
+    shared = {run.id: place.run(run.id).result()["shared_steps"] for run in plan.runs}
+    expected = {run.id: run.steps - plan.own_steps[run.id] for run in plan.runs}
+    assert shared == expected
+    assert sum(step > 0 for step in shared.values()) == 6
+    started = [event.run for event in heard if event.kind == "started"]
+    # Two trunks at once, by the longest run of each.
+    assert set(started[:2]) <= {trunk.branches[-1] for trunk in plan.trunks}
+    for trunk in plan.trunks:
+        assert place.trunk(trunk.id).stored() == set(trunk.branch_steps)
+        assert all(claim.end is not None for claim in Claims(place.root).history(trunk.id))
+    assert survey(place).spent_flops == pytest.approx(plan.flops - plan.saved_flops)
+
+
+def test_a_worker_whose_trunk_was_taken_over_stops_and_its_run_goes_on_later(sharing):
+    place, plan = sharing
+    trunk = plan.trunks[-1]
+    runs = [run for run in plan.runs if run.id in trunk.branches]
+    heard: list[str] = []
+    with ExitStack() as stack:
+
+        def take_over(event: Event) -> None:
+            heard.append(event.kind)
+            if event.kind == "started" and "taken" not in heard:
+                other = stack.enter_context(joined(place.root))
+                claims = Claims(place.root, other)
+                claims.end(claims.latest(trunk.id), "lost")
+                assert claims.take(trunk.id)
+                os.kill(children()[0], signal.SIGSTOP)
+                heard.append("taken")
+            elif event.kind == "stopped":
+                stack.close()
+
+        launch(place, runs, take_over)
+    assert "stopped" in heard
+    assert all(place.run(run.id).result() for run in runs)
 
 
 def test_workers_that_cannot_start_say_why(planned):

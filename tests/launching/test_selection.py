@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
 
 from isoflop.claims import Claims, Observer, joined
 from isoflop.files import publish_json, write_json
-from isoflop.launching.causes import FAILED, Cause
+from isoflop.launching.causes import FAILED, GIVEN_BACK, Cause
 from isoflop.launching.selection import Selection, unclaimed
 from isoflop.store import StudyDirectory
 
@@ -86,6 +87,99 @@ def test_a_result_that_came_meanwhile_is_not_worked_for_again(place, crew, monke
     assert Claims(place.root).latest("a").end["outcome"] == "done"
 
 
+@pytest.fixture
+def trunk(place):
+    """A trunk of three runs, longest last; nothing of it stands yet."""
+    trunk = place.trunk("t")
+    write_json(trunk.trunk_file, {"branches": {"a": 80, "b": 160, "c": 320}})
+    return trunk
+
+
+def reach(trunk, step):
+    write_json(trunk.checkpoints / f"step-{step:08d}-0123456789abcdef.pt", {})
+
+
+def test_one_run_trains_the_trunk_and_the_others_wait_until_it_has_passed_them(place, crew, trunk):
+    chosen = selection(place, crew, "cbxa")
+    assert [chosen.take().name, chosen.take().name, chosen.take()] == ["c", "x", None]
+    assert chosen.waiting
+    reach(trunk, 80)
+    assert chosen.take().name == "a"
+    assert chosen.take() is None
+    reach(trunk, 160)
+    assert chosen.take().name == "b"
+    assert [claim.end for claim in Claims(place.root).history("t")] == [None]
+
+
+def test_when_the_run_ends_another_may_train_the_trunk_on(place, crew, trunk):
+    chosen = selection(place, crew, "cba")
+    assert chosen.take().name == "c"
+    chosen.release("c", FAILED, cause=Cause.ERROR)
+    chosen.release("c", FAILED, cause=Cause.ERROR)
+    place.run("c").write_status("failed", cause="error")
+    assert chosen.take().name == "b"
+    assert not chosen.lost_trunk("b")
+    assert [claim.end and claim.end["cause"] for claim in Claims(place.root).history("t")] == ["error", None]
+
+
+def test_a_trunk_in_another_crews_hands_is_left_to_it_with_its_runs(place, crew, trunk, tmp_path):
+    with joined(tmp_path) as other:
+        assert selection(place, other, "cba").take().name == "c"
+        mine = selection(place, crew, "cba")
+        assert mine.take() is None
+        assert not mine.waiting
+        reach(trunk, 80)
+        assert mine.take().name == "a"
+    # The other has died: its run is taken over, and the trunk with it.
+    assert mine.take().name == "c"
+    assert [claim.crew.id for claim in Claims(place.root).history("t")] == [other.id, crew.id]
+
+
+def test_whose_trunk_was_taken_over_is_told_and_who_gets_no_run_gives_the_trunk_back(place, crew, trunk, tmp_path):
+    mine = selection(place, crew, "c")
+    assert mine.take().name == "c"
+    with joined(tmp_path) as other:
+        claims = Claims(tmp_path, other)
+        claims.end(claims.latest("t"), "lost")
+        assert not mine.lost_trunk("c")
+        assert selection(place, other, "b").take().name == "b"
+        assert mine.lost_trunk("c")
+        assert not mine.lost_trunk("b")
+        mine.release("c", FAILED)
+        assert claims.latest("t").end is None
+    done(place, "b")
+    late = Claims.take
+
+    def publish(self, name):
+        if name == "c":
+            done(place, name)
+        return late(self, name)
+
+    Claims(place.root, crew).end(Claims(place.root).latest("c"), "lost")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Claims, "take", publish)
+        assert mine.take() is None
+    assert [claim.end["outcome"] for claim in Claims(place.root).history("t")] == ["lost", "failed", "given back"]
+
+
+def test_a_trunk_is_given_back_where_the_disk_has_no_room_for_its_runs_claim(place, crew, trunk, monkeypatch):
+    chosen = selection(place, crew, "cb")
+    take = Claims.take
+
+    def full(self, name):
+        if name == "c":
+            raise OSError(errno.ENOSPC, "no space")
+        return take(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Claims, "take", full)
+        with pytest.raises(OSError, match="no space"):
+            chosen.take()
+    write_json(place.run("c").cancelled_file, {})
+    assert chosen.take().name == "b"
+    assert [claim.end and claim.end["outcome"] for claim in Claims(place.root).history("t")] == ["given back", None]
+
+
 def test_an_end_is_written_once_even_where_two_bury(place, crew, tmp_path):
     with joined(tmp_path) as other:
         claim = Claims(tmp_path, other).take("a")
@@ -109,3 +203,17 @@ def test_what_nobody_holds_is_unclaimed_until_it_is_done_failed_or_cancelled(pla
     claims.end(held[0], FAILED, cause=Cause.ERROR)
     done(place, "a")
     assert not unclaimed(place, claims, "ab")
+
+
+def test_what_waits_for_a_trunk_is_with_those_who_train_it(place, crew, trunk):
+    claims = Claims(place.root, crew)
+    assert unclaimed(place, claims, "a")
+    held = claims.take("t")
+    claims.take("c")
+    assert not unclaimed(place, claims, "abc")
+    reach(trunk, 80)
+    assert unclaimed(place, claims, "abc")
+    claims.take("a")
+    assert not unclaimed(place, claims, "abc")
+    claims.end(held, GIVEN_BACK)
+    assert unclaimed(place, claims, "abc")

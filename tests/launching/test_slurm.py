@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from isoflop import workflow
-from isoflop.claims import Claims, hold
+from isoflop.claims import Claims, hold, joined
 from isoflop.errors import InputError
 from isoflop.launching import slurm
 from isoflop.launching.draft import Point
 from isoflop.launching.profiles import LocalProfile, load_profile
-from isoflop.store import StudyDirectory, read_json
+from isoflop.store import StudyDirectory, read_json, write_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -170,6 +170,22 @@ def test_without_slurm_one_message_says_so(pretended, profile, monkeypatch):
     assert not study.place.submissions.exists()
 
 
+def test_runs_that_were_left_to_whoever_trained_their_trunk_are_lost_with_it(pretended):
+    study = pretended(4)
+    short, long, other, _ = (run.id for run in study.plan.runs)
+    write_json(study.place.trunk("t").trunk_file, {"branches": {short: 4, long: 8}})
+    write_json(study.place.submissions / "s" / "submission.json", {"parts": {"fit": {"runs": []}}})
+    nothing = slurm.Queue((), {})
+    assert slurm.lost(study.place, nothing, [short, long, other]) == []
+    with joined(study.place.root) as crew:
+        claims = Claims(study.place.root, crew)
+        assert claims.take("t")
+        assert claims.take(long)
+        assert slurm.lost(study.place, nothing, [short, long, other]) == []
+    # The crew is dead; nobody ever held the other run of the trunk.
+    assert slurm.lost(study.place, nothing, [short, long, other]) == [short, long]
+
+
 def test_ten_bad_runs_of_64_are_ten_that_are_submitted_again(cluster, pretended, profile):
     study, path = pretended(64, seconds=0.05), profile()
     cluster.submit(study.place, path)
@@ -217,13 +233,14 @@ def test_a_real_study_on_four_nodes_has_the_local_launchers_losses_to_the_bit(
     cluster, profile, small_content, tmp_path
 ):
     file = tmp_path / "small.yaml"
-    grid = {"budgets": [4e8, 8e8], "sizes": [8, 16], "tolerance": 0.05, "min_cells": 2}
+    # Four trunks of two runs each.
+    grid = {"budgets": [4e8, 8e8], "sizes": [8, 12, 16, 24], "tolerance": 0.05, "min_cells": 4}
     file.write_text(yaml.safe_dump({**small_content, "grid": grid}))
     study, _ = workflow.open_study(file)
     workflow.run(study, tmp_path / "here", LocalProfile(workers=2))
     path = profile(classes=[{"workers": 1}], options={"time": "10", "cpus_per_task": 8})
     done = json.loads(cluster.isoflop("run", file, "--dir", tmp_path / "there", "--launcher", path, "--json"))
-    assert done["runs"] == {"done": 4}
+    assert done["runs"] == {"done": 8}
     here, there = StudyDirectory(tmp_path / "here"), StudyDirectory(tmp_path / "there")
     assert here.run_ids() == there.run_ids()
     for run in here.run_ids():
@@ -232,5 +249,9 @@ def test_a_real_study_on_four_nodes_has_the_local_launchers_losses_to_the_bit(
             name: value for name, value in theirs.items() if "loss" in name
         }
         assert here.run(run).metrics_file.read_bytes() == there.run(run).metrics_file.read_bytes()
-    # A worker on each of the four nodes, and a run for each.
-    assert len({claim.crew.job for run in there.run_ids() for claim in Claims(there.root).history(run)}) == 4
+        assert ours["shared_steps"] == theirs["shared_steps"]
+    # A worker on each of the four nodes, and a trunk for each.
+    branches = there.branches()
+    assert len(branches) == 8
+    jobs = {claim.crew.job for branch in branches.values() for claim in Claims(there.root).history(branch.trunk)}
+    assert len(jobs) == 4

@@ -9,7 +9,7 @@ import pytest
 from isoflop.claims import Claims, joined
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.launching.states import cancel, failures, pardon, states, survey
-from isoflop.store import StudyDirectory
+from isoflop.store import StudyDirectory, write_json
 
 
 def by_run(study, **arguments):
@@ -64,6 +64,35 @@ def test_a_survey_adds_up(pretended):
         left = found.planned_flops - found.spent_flops
         assert found.devices == 2
         assert found.seconds_left == pytest.approx(left * (200 / found.spent_flops) / 2)
+
+
+def test_what_runs_of_a_trunk_share_counts_once(pretended):
+    study = pretended(8)
+    short, long = next(
+        (one, two)
+        for one in study.plan.runs
+        for two in study.plan.runs
+        if one.shape == two.shape and one.steps < two.steps
+    )
+    assert short.trunk == long.trunk
+    before = survey(study.place)
+    write_json(
+        study.place.trunk(long.trunk).trunk_file,
+        {"branches": {short.id: short.branch_step, long.id: long.branch_step}},
+    )
+    planned = survey(study.place)
+    shared = short.flops * short.branch_step / short.steps
+    assert planned.planned_flops == pytest.approx(before.planned_flops - shared)
+    study.place.run(long.id).write_status("planned", step=long.branch_step)
+    study.place.run(short.id).write_status("planned", step=short.branch_step)
+    assert survey(study.place).spent_flops == pytest.approx(long.flops * long.branch_step / long.steps)
+    study.place.run(short.id).publish({"run": short.id, "loss": 3.5})
+    found = survey(study.place)
+    assert found.spent_flops == pytest.approx(
+        long.flops * long.branch_step / long.steps + short.flops * (short.steps - short.branch_step) / short.steps
+    )
+    states = {run.run: run for run in found.runs}
+    assert (states[short.id].trunk, states[short.id].branch) == (short.trunk, short.branch_step)
 
 
 def test_a_pardon_opens_what_failed_or_was_cancelled_and_nothing_else(pretended):

@@ -187,6 +187,25 @@ def test_an_interrupted_run_carries_on_to_the_same_loss(planned, tmp_path):
     assert steps == sorted(set(steps))
 
 
+def test_runs_of_a_trunk_start_from_it_and_pretend_what_they_add(planned, tmp_path):
+    trunk = planned.trunks[-1]
+    runs = {each.id: each for each in planned.runs}
+    short, long = runs[trunk.branches[0]], runs[trunk.branches[-1]]
+    steps = dict(zip(trunk.branches, trunk.branch_steps, strict=True))
+    place = StudyDirectory(tmp_path)
+    store.write_json(place.trunk(trunk.id).trunk_file, {"id": trunk.id, "branches": steps})
+    conditions = pretend(planned, noise=0.003)
+    assert run(long, tmp_path, conditions=conditions)["loss"] == conditions.loss(long)
+    assert place.trunk(trunk.id).stored() == set(steps.values())
+    seen = []
+    result = run(short, tmp_path, conditions=conditions, on_progress=seen.append)
+    assert min(progress.step for progress in seen) > short.branch_step
+    assert result["loss"] == conditions.loss(short)
+    rows = [int(row.split(",")[0]) for row in place.run(short.id).metrics_file.read_text().splitlines()[1:]]
+    assert rows == sorted(set(rows))
+    assert rows[0] <= short.branch_step < rows[-1] == short.steps
+
+
 def test_an_error_is_raised_and_the_next_attempt_succeeds(planned, tmp_path, capfd):
     conditions, struck = struck_by(planned, "error")
     one = next(each for each in planned.runs if each.id == struck)

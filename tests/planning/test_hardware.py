@@ -98,6 +98,17 @@ def test_hours_on_every_device_are_those_of_its_runs():
         assert found[name] == pytest.approx(alone)
 
 
+def test_a_trunk_is_paid_for_once_and_kept():
+    """Half as long: its branch costs a fifth of its steps, and a checkpoint of 12 bytes a weight."""
+    short = replace(RUN, steps=24_122, decay_steps=4825)
+    machine = Hardware(accelerator="h100", mfu=0.4)
+    alone = gpu_hours(RUN, accelerator("h100"), 0.4)
+    assert estimate([RUN, short], machine).gpu_hours == pytest.approx(1.1 * alone, rel=1e-4)
+    assert hours_on_each([short, RUN])["h100"] == pytest.approx(1.1 * gpu_hours(RUN, accelerator("h100")), rel=1e-4)
+    assert disk([RUN, short], None, 100, 1).trunks == 2 * 12 * SODA.parameters.total
+    assert disk([RUN], None, 100, 1).trunks == 0
+
+
 def test_disk_by_the_dtype_of_a_token_and_the_weights_at_once():
     small = disk([RUN], 10**9, 65_536, 1)
     large = disk([RUN, RUN, RUN], 10**9, 65_537, 2)

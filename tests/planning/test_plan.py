@@ -94,6 +94,11 @@ def test_the_notes_say_what_is_shared_what_it_costs_and_how_things_are_counted()
     sharing = plan(study(prior=PRIOR), FACTS)
     notes = " ".join(sharing.notes())
     assert "It fixes rate and batch over D" in notes
+    document, table = sharing.to_json(), sharing.table()
+    trained = document["totals"]["trained_flops"]
+    assert trained == pytest.approx(table["trained_flops"].sum())
+    assert document["totals"]["flops"] - trained == pytest.approx(document["trunks"]["saved_flops"])
+    assert f"{trained:.3g} FLOPs instead of {sharing.flops:.3g}, {sharing.saved_flops / sharing.flops:.0%}" in notes
     assert "6ND is" in notes
     assert "N non-embedding: a =" in notes
     alone = Study.parse({**study().model_dump(), "recipe": {"base": "tiny", "warmup_fraction": 0.1}})

@@ -35,6 +35,26 @@ def test_the_newest_two_are_kept_and_nothing_else(tmp_path: Path) -> None:
     assert loaded.step == 123_456_789
 
 
+def test_the_newest_within_bounds_is_chosen_and_a_corrupt_one_set_aside_elsewhere(tmp_path: Path) -> None:
+    folder, aside = tmp_path / "trunk", tmp_path / "aside"
+    paths = {}
+    for step in (50, 100, 150):
+        saved = checkpoints.save(tmp_path / "scratch", checkpoint(step))
+        folder.mkdir(exist_ok=True)
+        paths[step] = saved.rename(folder / saved.name)
+
+    def newest(**bounds: int) -> int | None:
+        found = checkpoints.load_newest(folder, "a-run", aside=aside, **bounds)
+        return None if found is None else found.step
+
+    assert [newest(), newest(last=149), newest(last=50), newest(last=49)] == [150, 100, 50, None]
+    assert [newest(after=100, last=150), newest(after=100, last=149)] == [150, None]
+    paths[100].write_bytes(b"?")
+    assert newest(last=100) == 50
+    assert checkpoints.corrupt(aside) == [paths[100].name]
+    assert sorted(folder.iterdir()) == [paths[50], paths[150]]
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_corrupt_newest_falls_back_by_name_to_the_one_before(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

@@ -22,13 +22,21 @@ from isoflop.training.module import Cadence, Chunks, TrainingModule
 from isoflop.training.run import run as train
 
 
-@given(start=st.integers(0, 300), left=st.integers(0, 300), size=st.integers(1, 12), log=st.integers(1, 60))
-def test_chunks_cover_every_step_once_and_are_cut_at_every_row(start: int, left: int, size: int, log: int) -> None:
-    chunks = list(Chunks(start, start + left, size, log))
+@given(
+    start=st.integers(0, 300),
+    left=st.integers(0, 300),
+    size=st.integers(1, 12),
+    log=st.integers(1, 60),
+    cuts=st.lists(st.integers(0, 600), max_size=4),
+)
+def test_chunks_cover_every_step_once_and_are_cut_at_every_row_and_branch(
+    start: int, left: int, size: int, log: int, cuts: list[int]
+) -> None:
+    chunks = list(Chunks(start, start + left, size, log, tuple(cuts)))
     assert [step for chunk in chunks for step in range(*chunk)] == list(range(start, start + left))
     assert all(0 < stop - first <= size for first, stop in chunks)
     stops = {stop for _, stop in chunks}
-    assert all(step in stops for step in range(start + 1, start + left) if step % log == 0)
+    assert all(step in stops for step in range(start + 1, start + left) if step % log == 0 or step in cuts)
 
 
 @pytest.mark.parametrize(("log", "checkpoint"), [(0, 10), (10, 0), (10, 25), (10, 5)])

@@ -317,6 +317,24 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_the_handlers_as_they_were(
     assert train(planned(), study)["steps"] == 60
 
 
+@pytest.mark.usefixtures("often")
+def test_a_request_to_end_reaches_who_asked_for_it_and_ends_nothing_by_itself(
+    study: Path, planned: Callable[..., Run]
+) -> None:
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+
+    def ask(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    try:
+        assert train(planned(), study, on_progress=ask)["steps"] == 60
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(asked) >= 6
+    assert set(asked) == {signal.SIGTERM}
+
+
 def test_a_cluster_s_ranks_are_none_of_a_run_s_business(
     study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
