@@ -15,6 +15,8 @@ from isoflop.planning.runs import Run
 from isoflop.planning.trunks import own_steps
 from isoflop.workflow import Watcher
 
+#: Share of the work from which the time that is left is told.
+_ENOUGH_TO_TELL = 0.02
 #: Seconds between lines where no terminal watches.
 _QUIET = 15.0
 
@@ -84,7 +86,8 @@ class Display:
         done = sum(self._seconds[run] * fraction for run, fraction in self._fraction.items()) / sum(
             self._seconds.values()
         )
-        left = (time.monotonic() - self._started) * (1 / done - 1) if done > 0 else None
+        # Workers take seconds to start: until some work is done, what is left cannot be told from that.
+        left = (time.monotonic() - self._started) * (1 / done - 1) if done >= _ENOUGH_TO_TELL else None
         note = f"{self._finished} of {len(self._steps)} runs" + (f", {left:.0f} s left" if left is not None else "")
         if event.kind == "progress":
             note += f", {event.run}: loss {event.details['loss']:.3f}"
