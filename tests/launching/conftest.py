@@ -170,22 +170,29 @@ class Pretended:
 
 @pytest.fixture
 def pretended(tmp_path: Path) -> Callable[..., Pretended]:
-    """Make a study of some runs that take that many seconds each."""
+    """Make a study of some runs that take that many seconds each, in four trunks if they are to share any."""
 
-    def make(runs: int = 8, seconds: float = 0.2, fail: float = 0.0, seed: int = 0) -> Pretended:
+    def make(runs: int = 8, seconds: float = 0.2, fail: float = 0.0, seed: int = 0, shared: bool = False) -> Pretended:
         budgets = [1e9 * (1 + 0.03 * number) for number in range(-(-runs // 4))]
         study = Study.parse(
             {
                 "name": "pretended",
                 "data": {"abstract": {"vocabulary": 40, "unique_tokens": 1e12}},
                 "model": {"sequence_length": 16},
-                "recipe": {"base": "tiny", "tokens_per_step": 32, "warmup_steps": 4},
+                "recipe": {
+                    "base": "tiny",
+                    "tokens_per_step": 32,
+                    "warmup_steps": 4,
+                    # A decay all the way leaves nothing stable to share.
+                    "decay_fraction": 0.2 if shared else 1.0,
+                },
                 "grid": {"budgets": budgets, "sizes": [8, 12, 16, 24], "tolerance": 0.05, "min_cells": 1},
                 "training": {"validation_tokens": 640},
             }
         )
         planned = workflow.plan(study)
         assert len(planned.runs) == 4 * len(budgets)
+        assert len(planned.trunks) == 4 * shared
         place = StudyDirectory(tmp_path / "study")
         conditions = Conditions(prior.published("soda-surface"), planned.cost, 0.003, fail, seed, seconds / 1e9)
         store.write_json(place.rehearsal_file, conditions.to_json())

@@ -50,6 +50,24 @@ def test_a_node_that_vanishes_costs_its_runs_a_second_start(cluster, pretended, 
     assert causes(study) == {"done": 8, Cause.NODE_FAILURE: 2}
 
 
+def test_a_node_that_vanishes_under_trunks_leaves_them_to_the_others(cluster, pretended, profile):
+    study = pretended(12, seconds=6, shared=True)
+    path = profile(classes=[{"workers": 1}], options={"time": "10", "cpus_per_task": 8})
+    cluster.submit(study.place, path)
+    # On each node a run of another trunk; those that share it wait.
+    running(study, 4)
+    assert study.states["running"] == 4
+    cluster.call("kill-node", "n1")
+    try:
+        study.wait(120, done=12)
+    finally:
+        cluster.call("up")
+    found = causes(study)
+    assert found["done"] == 12
+    assert found[Cause.NODE_FAILURE] >= 1
+    assert set(found) == {"done", Cause.NODE_FAILURE}
+
+
 def test_a_controller_that_forgets_a_job_and_reuses_its_number_is_not_believed(cluster, pretended, profile):
     study, path = pretended(8, seconds=2), profile()
     cluster.slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
