@@ -165,3 +165,13 @@ def test_importing_the_package_loads_no_tables_either():
     script = "import isoflop, sys; print([m for m in ('pandas', 'scipy', 'numpy', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_advice_by_a_law_loads_no_tables():
+    script = (
+        "import isoflop.cli, isoflop.recommendation.comparison, isoflop.fitting.law, sys\n"
+        "isoflop.recommend('besiroglu2024', flops=1e22)\n"
+        "print([m for m in ('pandas', 'scipy', 'torch', 'rich.progress') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from isoflop import __version__
-from isoflop.cli import corpus, exporting, planning, reading, rehearsing, running, tokenizing, watching
+from isoflop.cli import corpus, exporting, planning, reading, recommending, rehearsing, running, tokenizing, watching
 from isoflop.errors import IsoflopError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ rehearsing.register(app)
 running.register(app)
 watching.register(app)
 reading.register(app)
+recommending.register(app)
 exporting.register(app)
 tokenizing.register(app)
 app.add_typer(corpus.app, name="corpus")

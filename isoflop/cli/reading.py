@@ -1,4 +1,4 @@
-"""Reading results: `fit`, `check`, `recommend`, `report`."""
+"""Reading results: `fit`, `check`, `report`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs to `app`."""
     app.command(epilog="Example: isoflop fit studies/demo --json")(fit)
     app.command(epilog="Example: isoflop check law.json later.csv")(check)
-    app.command(epilog="Example: isoflop recommend --law studies/demo/law.json --flops 6e12")(recommend)
     app.command(epilog="Example: isoflop report studies/demo")(report)
 
 
@@ -131,21 +130,6 @@ def check(
         print_json(card.to_json())
     else:
         typer.echo(str(card))
-
-
-def recommend(
-    law: Annotated[Path, typer.Option("--law", metavar="FILE", help="A fitted law: law.json.")],
-    flops: Annotated[float, typer.Option("--flops", metavar="C", help="The compute budget in training FLOPs.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Recommend how big a model to train, on how many tokens, for a compute budget."""
-    from isoflop.recommendation import recommend as recommend_for
-
-    recommendation = recommend_for(_law(law), flops=flops)
-    if as_json:
-        print_json(recommendation.to_json())
-    else:
-        typer.echo(str(recommendation))
 
 
 def report(study: StudyArgument, directory: DirOption = None, as_json: JsonOption = False) -> None:

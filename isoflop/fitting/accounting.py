@@ -8,9 +8,9 @@ Where a table's C is 6·N·D, it is so under each N; C that was counted stays wh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from isoflop.errors import NoAnswerError
 from isoflop.fitting.cells import cells_of
@@ -24,6 +24,9 @@ from isoflop.fitting.points import Points
 from isoflop.fitting.powerlaw import fit_lines
 from isoflop.fitting.repetition import tokens_worth
 from isoflop.flops import ParamsConvention
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

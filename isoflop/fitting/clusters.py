@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.fitting.columns import texts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What points may share, the coarsest first.
 Column = Literal["seed", "trunk", "run"]
@@ -67,6 +69,8 @@ class Clusters:
 
 def clusters_of(table: pd.DataFrame, row: NDArray[np.int64]) -> tuple[Clusters, ...]:
     """Every column by which some of the used rows, shape (n,), share their noise, the coarsest first."""
+    import pandas as pd  # late: it takes longer to import than all else that reading a law needs
+
     found = []
     for column in COLUMNS:
         told = texts(table, column)

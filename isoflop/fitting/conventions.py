@@ -7,14 +7,16 @@ the wanted convention says; else it is the column `params`, which is taken to be
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import pandas as pd
 
 from isoflop.errors import InputError
 from isoflop.fitting.columns import Floats, numbers
 from isoflop.flops import ParamsConvention
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUPS = ("params_body", "params_embedding", "params_head")
 CONVENTIONS: tuple[ParamsConvention, ...] = get_args(ParamsConvention)

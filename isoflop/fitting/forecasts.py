@@ -28,6 +28,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -386,6 +387,4 @@ def _roll_error(asked: Runs, centres: Mapping[float, Centre], cut: float) -> tup
 
 def normal_quantile(level: float) -> float:
     """How many sd from its mean a normal value stays with probability `level`."""
-    from scipy.special import ndtri  # late: scipy.special is a third of this package's import time
-
-    return float(ndtri((1 + level) / 2))
+    return NormalDist().inv_cdf((1 + level) / 2)

@@ -7,13 +7,16 @@ rows say of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from isoflop.errors import InputError
 from isoflop.fitting.columns import Floats, flags, numbers, places
 from isoflop.fitting.words import power
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A run whose ln loss lies above both neighbouring sizes' of its budget by more than this diverged: profiles have one
 #: valley. It must also stand out from the scatter of the whole table, by this many robust standard deviations.
@@ -55,6 +58,8 @@ def label_strayed(budget: Floats, flops: Floats) -> dict[int, str]:
     InputError
         If that is most of them.
     """
+    import pandas as pd
+
     middle = pd.Series(flops).groupby(budget).transform("median").to_numpy()
     strayed = places(np.abs(np.log(flops / middle)) > np.log(_STRAYED))
     if 2 * len(strayed) > len(flops):
@@ -79,6 +84,8 @@ def label_diverged(budget: Floats, params: Floats, loss: Floats) -> dict[int, st
     Arrays of shape (n,) over the rows that are left. Where sizes have repeats, each run is judged against the medians
     of the neighbouring sizes.
     """
+    import pandas as pd  # late: pandas takes longer to import than all else that reading a law needs
+
     order = np.lexsort((params, budget))
     budgets, size, height = budget[order], np.log(params[order]), np.log(loss[order])
     new_size = (np.diff(budgets, prepend=np.nan) != 0) | (np.diff(size, prepend=-np.inf) > _SAME_SIZE)
@@ -104,6 +111,8 @@ def label_diverged(budget: Floats, params: Floats, loss: Floats) -> dict[int, st
 
 
 def _of_state(table: pd.DataFrame) -> list[tuple[int, str]]:
+    import pandas as pd  # late: pandas takes longer to import than all else that reading a law needs
+
     found: list[tuple[int, str]] = []
     if "state" in table:
         state = table["state"]
@@ -127,6 +136,8 @@ def _of_numbers(columns: Mapping[str, Floats]) -> list[tuple[int, str]]:
 
 def _of_progress(table: pd.DataFrame, columns: Mapping[str, Floats]) -> list[tuple[int, str]]:
     """Rows that tell of a run before its end: inside its warm-up, before its last step, or before a later row of it."""
+    import pandas as pd  # late: pandas takes longer to import than all else that reading a law needs
+
     found: list[tuple[int, str]] = []
     if "warmup_tokens" in table:
         warm = numbers(table, "warmup_tokens")
@@ -154,6 +165,8 @@ def _of_progress(table: pd.DataFrame, columns: Mapping[str, Floats]) -> list[tup
 
 
 def _label_repetitions(table: pd.DataFrame, columns: Mapping[str, Floats], reasons: list[str | None]) -> None:
+    import pandas as pd  # late: pandas takes longer to import than all else that reading a law needs
+
     identity = pd.DataFrame({**columns, **{name: table[name].to_numpy() for name in ("run", "seed") if name in table}})
     kept = identity[[reason is None for reason in reasons]]
     again = kept.duplicated()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from isoflop.errors import InputError
@@ -19,6 +19,9 @@ from isoflop.fitting.columns import REQUIRED, Floats, flags, numbers, places, re
 from isoflop.fitting.conventions import conventions_of, params_by
 from isoflop.fitting.labels import label_diverged, label_rows, label_strayed
 from isoflop.flops import ParamsConvention
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BUDGET_TOLERANCE", "REQUIRED", "Excluded", "Floats", "Points", "judge", "numbers", "require_columns"]
 

@@ -65,14 +65,12 @@ def accelerators() -> dict[str, Accelerator]:
     }
 
 
-def accelerator(name: str) -> Accelerator:
-    """The accelerator of that name; `InputError` names the nearest known one."""
+def accelerator(name: str, what: str = "hardware.accelerator") -> Accelerator:
+    """The accelerator of that name; `InputError` says `what` should have named one, and the nearest known one."""
     known = accelerators()
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        raise InputError(
-            f"hardware.accelerator must be one of {', '.join(known)}, but got {name!r}; did you mean {nearest[0]!r}?"
-        )
+        raise InputError(f"{what} must be one of {', '.join(known)}, but got {name!r}; did you mean {nearest[0]!r}?")
     return known[name]
 
 

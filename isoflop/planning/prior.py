@@ -201,17 +201,24 @@ def names() -> list[str]:
 
 
 @cache
-def published(name: str) -> Prior:
-    """The published law of that name; `InputError` names the nearest known one."""
+def record(name: str) -> dict[str, Any]:
+    """What the file of that published law says; `InputError` names the nearest known one."""
     if name not in names():
         nearest = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
-        raise InputError(f"a prior must be a published law, but got {name!r}; did you mean {nearest[0]!r}?")
-    record: dict[str, Any] = yaml.safe_load(_laws().joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    surface, line = record.get("surface"), record.get("line")
-    shape = published(record["profile"]).surface if "profile" in record else None
+        raise InputError(f"a law by name must be a published law, but got {name!r}; did you mean {nearest[0]!r}?")
+    content: dict[str, Any] = yaml.safe_load(_laws().joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def published(name: str) -> Prior:
+    """The published law of that name; `InputError` names the nearest known one."""
+    content = record(name)
+    surface, line = content.get("surface"), content.get("line")
+    shape = published(content["profile"]).surface if "profile" in content else None
     return Prior(
         name=name,
-        source=record["source"],
+        source=content["source"],
         surface=shape if surface is None else Surface(**{key: float(value) for key, value in surface.items()}),
         line=None
         if line is None

@@ -23,6 +23,7 @@ from isoflop.fitting.law import Law
 from isoflop.fitting.minima import Minimum, Status
 from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, count, percent, power
+from isoflop.flops import Shape
 from isoflop.recommendation import Recommendation
 from isoflop.reporting.figures import DARK, LIGHT, optimum_figure, profiles_figure, svg
 from isoflop.store import write_text
@@ -252,9 +253,12 @@ def _shape(recommendation: Recommendation) -> str:
     shape = choice.shape
     off = abs(choice.size_ratio - 1)
     side = "larger" if choice.size_ratio > 1 else "smaller"
+    model = shape.label
+    if isinstance(shape, Shape):
+        model = f"{shape.n_layers} layers of width {shape.d_model}, {shape.n_heads} heads, MLP {shape.d_mlp}"
     return (
-        f"Nearest shape of the study's ladder: {shape.n_layers} layers of width {shape.d_model}, {shape.n_heads} "
-        f"heads, MLP {shape.d_mlp}: {count(choice.params)} parameters ({percent(off)} {side} than N*), which the same "
+        f"Nearest shape of the study's ladder: {model}: "
+        f"{count(choice.params)} parameters ({percent(off)} {side} than N*), which the same "
         f"budget trains on {count(choice.tokens)} tokens, at about {percent(choice.loss_ratio - 1)} more loss."
     )
 

@@ -1,4 +1,4 @@
-"""`fit`, `recommend` and `report` on a table of known truth."""
+"""`fit` and `report` on a table of known truth."""
 
 from __future__ import annotations
 

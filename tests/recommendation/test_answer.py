@@ -10,9 +10,9 @@ import pytest
 from isoflop.errors import InputError
 from isoflop.fitting import fit
 from isoflop.fitting.checks import Check, CheckStatus
-from isoflop.fitting.law import Reach
+from isoflop.fitting.surface import SurfaceStatus
 from isoflop.flops import Shape
-from isoflop.recommendation import recommend
+from isoflop.recommendation import Status, recommend
 
 
 def shape(width):
@@ -85,17 +85,17 @@ def test_a_ladder_of_other_shapes_than_the_laws_is_named():
 
 def test_extrapolation_is_said_plainly_and_how_far(law):
     inside, ten, hundred = (recommend(law, flops=flops) for flops in (1e19, 1e21, 1e22))
-    assert (inside.status, inside.decades) == (Reach.INSIDE, 0.0)
+    assert (inside.status, inside.decades) == (Status.INSIDE, 0.0)
     assert not any("extrapolation" in warning for warning in inside.warnings)
-    assert ten.status is Reach.EXTRAPOLATED
+    assert ten.status is Status.EXTRAPOLATED
     assert "1e21 FLOPs are 10 times the largest budget of the law, 1e20, from budgets that span 2.00 decades" in str(
         ten
     )
-    assert hundred.status is Reach.UNCALIBRATED
+    assert hundred.status is Status.UNCALIBRATED
     assert hundred.decades == pytest.approx(2, abs=1e-6)
     assert any("uncalibrated" in warning for warning in hundred.warnings)
     below = recommend(law, flops=1e16)
-    assert below.status is Reach.BELOW
+    assert below.status is Status.BELOW
     assert "100 times less than the law's smallest budget" in below.warnings[0]
     widths = [each.params.high / each.params.low for each in (inside, ten, hundred)]
     assert widths == sorted(widths)
@@ -113,11 +113,14 @@ def test_a_suspect_law_says_so(law):
 def test_json_has_the_frozen_names_and_text_the_numbers(law):
     found = recommend(law, flops=1e21, ladder=LADDER)
     record = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    names = {"flops", "params", "tokens", "loss", "shape", "status", "decades", "warnings", "provenance"}
-    assert set(record) == names
+    assert set(record) == {
+        *("law", "origin", "flops", "training_flops", "params", "tokens", "loss", "shape", "status", "statuses"),
+        *("decades", "binds", "near", "overtraining", "data", "serving", "audio_hours", "warnings", "provenance"),
+    }
     for name in ("params", "tokens", "loss"):
         assert set(record[name]) == {"value", "low", "high"}
-    assert set(record["shape"]) == {"shape", "params", "tokens", "size_ratio", "loss_ratio"}
+    names = {"shape", "params", "tokens", "size_ratio", "loss_ratio", "refused", "run", "machine"}
+    assert set(record["shape"]) == names
     assert record["status"] == "extrapolated"
     assert str(found).startswith("with 1e21 FLOPs, train")
     assert f"{found.shape.shape.n_layers} layers of width {found.shape.shape.d_model}" in str(found)
@@ -133,3 +136,64 @@ def test_a_rehearsals_law_warns_that_it_is_simulated(law):
     pretended = replace(law, provenance=replace(law.provenance, simulated=True))
     assert "points are simulated" in recommend(pretended, flops=1e19).warnings[0]
     assert not any("simulated" in warning for warning in recommend(law, flops=1e19).warnings)
+
+
+def test_a_law_that_the_points_do_not_hold_says_so(law):
+    assert law.parametric is not None
+    vague = replace(law, method="parametric", parametric=replace(law.parametric, status=SurfaceStatus.NOT_IDENTIFIABLE))
+    found = recommend(vague, flops=1e19)
+    assert found.status is Status.NOT_IDENTIFIABLE
+    scarce = recommend(replace(vague, method="parabola"), flops=1e19, unique_tokens=1e7)
+    assert scarce.status is Status.NOT_IDENTIFIABLE
+
+
+def test_a_fitted_law_on_few_tokens_keeps_its_budget_and_carries_its_intervals(law):
+    free = recommend(law, flops=1e20)
+    scarce = recommend(law, flops=1e20, unique_tokens=free.tokens.value / 20)
+    assert (free.binds, scarce.binds) == ("compute", "data")
+    assert law.cost_model.flops(scarce.params.value, scarce.tokens.value) == pytest.approx(1e20, rel=1e-3)
+    assert scarce.loss.value > free.loss.value
+    assert scarce.data.effective_tokens < scarce.tokens.value
+    assert scarce.params.high / scarce.params.value == pytest.approx(free.params.high / free.params.value)
+    assert any("Muennighoff" in warning for warning in scarce.warnings)
+
+
+def test_enough_unique_tokens_change_nothing(law):
+    free = recommend(law, flops=1e20)
+    plenty = recommend(law, flops=1e20, unique_tokens=free.tokens.value * 2)
+    assert (plenty.params, plenty.tokens, plenty.loss) == (free.params, free.tokens, free.loss)
+    assert plenty.data.epochs == pytest.approx(0.5)
+    assert plenty.data.effective_tokens == plenty.tokens.value
+
+
+def test_a_size_or_tokens_take_the_place_of_a_budget(law):
+    size = recommend(law, params=1e8)
+    assert (size.params.value, size.binds) == (1e8, "size")
+    assert law.optimal_params(size.flops) == pytest.approx(1e8, rel=1e-6)
+    tokens = recommend(law, tokens=3e9, token_rate=100)
+    assert tokens.tokens.value == pytest.approx(3e9, rel=1e-6)
+    assert tokens.audio_hours == pytest.approx(3e9 / 100 / 3600, rel=1e-6)
+    assert tokens.binds == "data"
+    assert recommend(law, unique_tokens=3e9).params == tokens.params
+    both = recommend(law, params=1e8, tokens=3e9)
+    assert both.flops == pytest.approx(law.cost_model.flops(1e8, 3e9))
+    assert both.loss.value > recommend(law, flops=both.flops).loss.value
+    given = recommend(law, flops=both.flops, tokens=3e9)
+    assert given.params.value == pytest.approx(1e8, rel=1e-6)
+    assert given.loss.value == pytest.approx(both.loss.value, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({}, "one of flops, params, tokens and unique_tokens must be given"),
+        ({"flops": 1e20, "params": 1e9, "tokens": 1e9}, "params and tokens must cost flops"),
+        ({"flops": 1e20, "params": 1e9, "tokens_served": 1e9}, "tokens_served must go with flops alone"),
+        ({"params": 1e9, "tokens_served": 1e9}, "tokens_served must go with flops alone"),
+        ({"flops": 1e20, "unique_tokens": 0.0}, "unique_tokens must be positive"),
+        ({"flops": 1e20, "token_rate": -1.0}, "token_rate must be positive"),
+    ],
+)
+def test_contradictions_are_refused(law, asked, rule):
+    with pytest.raises(InputError, match=rule):
+        recommend(law, **asked)
