@@ -224,9 +224,7 @@ class Training(Section):
     seed: Whole = Field(0, ge=0, lt=2**63, description="of the initialisation and the data order")
     validation_tokens: Whole = Field(65_536, ge=1, description="held-out tokens over which the loss is taken")
     precision: Literal["32", "bf16"] = Field("32", description="arithmetic of the forward and backward pass")
-    micro_batch: Whole | None = Field(
-        None, ge=1, description="sequences of one forward pass; default: a whole step's, halved where memory ends"
-    )
+    micro_batch: Whole | None = Field(None, ge=1, description="sequences at once; default: hardware's, else a step's")
     recompute: bool = Field(
         False, description="whether blocks are computed again in the backward pass, for less memory (a third more work)"
     )
@@ -297,6 +295,17 @@ class Study(Section):
     @classmethod
     def _plain(cls, value: str) -> str:
         return validated_name(value)
+
+    @property
+    def machine(self) -> Hardware | None:
+        """The hardware, with the micro-batch that is trained: what is planned is what happens."""
+        chosen = self.training.micro_batch
+        return self.hardware.model_copy(update={"micro_batch": chosen}) if self.hardware and chosen else self.hardware
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences of one forward pass on one accelerator; 0: a whole step's."""
+        return self.training.micro_batch or (0 if self.hardware is None else self.hardware.micro_batch)
 
     @field_validator("data", mode="before")
     @classmethod

@@ -308,6 +308,11 @@ def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:
     for run in planned.runs:
         if not _stands(place, run):
             store.write_json(place.run(run.id).run_file, run.to_dict(), durable=False)
+    shared = {trunk.id for trunk in planned.trunks}
+    for path in place.root.glob("trunks/*/trunk.json"):
+        # No two runs of the grid share it any more; its checkpoints stay.
+        if path.parent.name not in shared:
+            path.unlink(missing_ok=True)
     for trunk in planned.trunks:
         branches = dict(zip(trunk.branches, trunk.branch_steps, strict=True))
         store.write_json(place.trunk(trunk.id).trunk_file, {"id": trunk.id, "branches": branches}, durable=False)

@@ -284,3 +284,16 @@ def test_failures_outside_the_grid_are_not_the_studys(small_study, tmp_path):
     assert outcome.failed == []
     assert failures(place) == {}
     assert len(outcome.points) == 4
+
+
+def test_a_trunk_that_the_grid_left_is_forgotten_and_its_checkpoints_stay(small_study, tmp_path):
+    place = StudyDirectory(tmp_path)
+    old = place.trunk("old")
+    old.checkpoints.mkdir(parents=True)
+    (old.checkpoints / "step-00000010-0123456789abcdef.pt").touch()
+    old.trunk_file.touch()  # as a power cut may leave it
+    study = small_study()
+    planned = workflow.plan(study)
+    workflow.write_plan(study, place, planned)
+    assert {branch.trunk for branch in place.branches().values()} == {trunk.id for trunk in planned.trunks}
+    assert old.stored() == {10}

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, run_named, say, study_directory
+from isoflop.cli.options import (
+    DirOption,
+    JsonOption,
+    StudyArgument,
+    print_json,
+    require_place,
+    run_named,
+    say,
+    study_directory,
+)
 from isoflop.errors import MissingExtraError
 
 
@@ -32,6 +41,7 @@ def export(
         raise MissingExtraError("torch", "train")
     from isoflop.training import exporting
 
+    require_place(out, "--out", directory=True)
     place = study_directory(study, directory)
     run_id = run_named(place, run)
     checkpoint = exporting.export(place, run_id, out)

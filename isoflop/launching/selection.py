@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from isoflop.claims import Claim, Claims, replaced
-from isoflop.launching.causes import DONE, FAILED, GIVEN_BACK, Cause, may_go_on
-from isoflop.store import RunDirectory, StudyDirectory
+from isoflop.claims import Claim, Claims, Crew, replaced
+from isoflop.files import read_json
+from isoflop.launching.causes import DONE, FAILED, GIVEN_BACK, PARDON, Cause, may_go_on
+from isoflop.names import validated_name
+from isoflop.store import Branch, RunDirectory, StudyDirectory
 
 
 class Selection:
@@ -32,7 +34,8 @@ class Selection:
     ----------
     waiting
         Whether the last `take` met a claim of a crew of which is not known whether it lives, or a run that waits for
-        a trunk which this crew trains. One that another crew trains is left to that, with what waits for it.
+        a trunk. One that another crew trains is left to that with the runs that it may take: a GPU that waits is
+        a GPU lost.
     """
 
     def __init__(self, study: StudyDirectory, claims: Claims, order: Sequence[str]) -> None:
@@ -54,9 +57,7 @@ class Selection:
         """
         began = time.monotonic()
         self.waiting = False
-        while self._stranded:
-            self._claims.end(self._stranded[-1], GIVEN_BACK)
-            self._stranded.pop()
+        self._end_stranded()
         taken = None
         for run_id in list(self._open):
             place = self._study.run(run_id)
@@ -81,6 +82,11 @@ class Selection:
             self._claims.end(trunk, outcome, **details)
             del self._trunks[run_id]
 
+    def _end_stranded(self) -> None:
+        while self._stranded:
+            self._claims.end(self._stranded[-1], GIVEN_BACK)
+            self._stranded.pop()
+
     def lost_trunk(self, run_id: str) -> bool:
         """Whether the trunk that the run trains on was taken over by another crew."""
         trunk = self._trunks.get(run_id)
@@ -103,7 +109,11 @@ class Selection:
                 return None
         branch = self._branches.get(run_id)
         if branch is not None and branch.step not in self._study.trunk(branch.trunk).stored():
-            trunk = self._take_trunk(branch.trunk)
+            if self._diverges(branch, last):
+                message = "its trunk diverged before it branches off, in another run; it would be the same"
+                place.write_status("failed", cause=Cause.DIVERGED, message=message)
+                return None
+            trunk = self._take_trunk(branch.trunk, run_id)
             if trunk is None:
                 return None
             self._trunks[run_id] = trunk
@@ -117,19 +127,35 @@ class Selection:
             # Published since we looked, by one who was thought dead.
             self._claims.end(claim, DONE)
             claim = None
-        if claim is None:
-            self.release(run_id, GIVEN_BACK)
+        if claim is None and run_id in self._trunks:
+            self._stranded.append(self._trunks.pop(run_id))
+            self._end_stranded()
         return claim
 
-    def _take_trunk(self, trunk_id: str) -> Claim | None:
+    def _diverges(self, branch: Branch, last: Claim | None) -> bool:
+        """Whether the trunk is known to diverge before the branch; who pardons the run has it tried all the same."""
+        trunk = self._claims.latest(branch.trunk)
+        pardoned = last is not None and last.end is not None and last.end["outcome"] == PARDON
+        return trunk is not None and (trunk.end or {}).get("cause") == Cause.DIVERGED and not pardoned
+
+    def _take_trunk(self, trunk_id: str, run_id: str) -> Claim | None:
         last = self._claims.latest(trunk_id)
         if last is not None and last.end is None:
             verdict = self._claims.observer.verdict(last.crew)
-            self.waiting |= verdict == "silent" or any(last == trunk for trunk in self._trunks.values())
             if verdict != "dead":
+                ours = any(last == trunk for trunk in self._trunks.values())
+                self.waiting |= ours or verdict == "silent" or not self._may_take(last.crew, run_id)
                 return None
             self._claims.end(last, FAILED, cause=Cause.NODE_FAILURE)
         return self._claims.take(trunk_id)
+
+    def _may_take(self, crew: Crew, run_id: str) -> bool:
+        """Whether the run is among those that a SLURM task's crew was submitted for; of others it is not known."""
+        submission, _, part = crew.part.partition("/")
+        if not part:
+            return False
+        record = read_json(self._study.submissions / validated_name(submission) / "submission.json")
+        return run_id in record["parts"][part]["runs"]
 
 
 def is_open(place: RunDirectory) -> bool:

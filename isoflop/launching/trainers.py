@@ -44,11 +44,14 @@ def trainer_of(study: StudyDirectory) -> Trainer:
         from isoflop.launching import synthetic
 
         return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
-    from isoflop.study import Study, Training
+    from isoflop.study import Study
     from isoflop.training.data import open_source
     from isoflop.training.options import Options
     from isoflop.training.run import run
 
-    asked = Study.load(study.study_file).training if study.study_file.exists() else Training()
-    options = Options(asked.micro_batch or 0, asked.recompute, asked.compile, asked.keep_weights)
+    options = Options()
+    if study.study_file.exists():
+        known = Study.load(study.study_file)
+        asked = known.training
+        options = Options(known.micro_batch, asked.recompute, asked.compile, asked.keep_weights)
     return partial(run, source=open_source(study.shards()), options=options)

@@ -130,7 +130,7 @@ class Planner:
 
     def _too_much(self, run: Run) -> str | None:
         """Why the run cannot be afforded: unique tokens, memory, hours."""
-        limits, machine = self.study.limits, self.study.hardware
+        limits, machine = self.study.limits, self.study.machine
         epochs = self.data.epochs(run.tokens)
         if epochs is not None and epochs > limits.epochs and limits.beyond_epochs == "drop":
             return f"epochs must be at most {limits.epochs:g}, but got {epochs:.2f} (limits.epochs)"

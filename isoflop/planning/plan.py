@@ -105,7 +105,7 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate | None:
         """Hours, cost and memory on the study's hardware; None where it names none."""
-        machine, recompute = self.settings.hardware, self.settings.training.recompute
+        machine, recompute = self.settings.machine, self.settings.training.recompute
         return None if machine is None else hardware.estimate(self.runs, machine, recompute)
 
     @cached_property

@@ -12,6 +12,7 @@ import io
 import logging
 import pickle
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class Checkpoint:
         The first of these steps, which the run found in a checkpoint of its trunk.
     row
         Steps since the last row of metrics, and the sums of their losses and gradient norms.
-    metrics
-        The metrics up to here, of a trunk's; a run's own stand in its file.
+    metrics, made_by
+        Of a trunk's: the metrics up to here (a run's own stand in its file), and the run that took these steps.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Checkpoint:
     shared: int = 0
     row: tuple[int, float, float] = (0, 0.0, 0.0)
     metrics: str = ""
+    made_by: str = ""
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
@@ -105,11 +107,15 @@ def load_newest(
             continue
         try:
             checkpoint = _load(path)
+        except FileNotFoundError:
+            # Another run of the trunk has just set it aside.
+            continue
         except CorruptFileError as error:
             logger.warning("%s", error)
             place = directory if aside is None else aside
             place.mkdir(parents=True, exist_ok=True)
-            path.rename(place / f"{_SET_ASIDE}{path.name}")
+            with suppress(FileNotFoundError):
+                path.rename(place / f"{_SET_ASIDE}{path.name}")
             continue
         if checkpoint.run != run_id:
             raise CorruptFileError(

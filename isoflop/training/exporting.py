@@ -42,7 +42,7 @@ def export(study: StudyDirectory, run_id: str, out: Path) -> Checkpoint:
         If the weights are not this run's.
     """
     run = study.load_run(run_id)
-    if any((out / name).exists() for name in (CONFIG, WEIGHTS)):
+    if (out / CONFIG).exists():
         raise InputError(f"--out must be a folder without a model, but {out} has one")
     config = configuration(run)
     place = study.run(run_id)

@@ -47,7 +47,7 @@ from isoflop.training.metrics import Progress
 from isoflop.training.module import Cadence, TrainingModule
 from isoflop.training.options import Options
 from isoflop.training.recording import Recorder
-from isoflop.training.trunks import Trunk
+from isoflop.training.trunks import KEPT, Trunk
 
 #: Where Lightning tells about accelerators and tips at every start of a Trainer.
 _CHATTER = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
@@ -147,7 +147,8 @@ def _finish(
         write_text(place.metrics_file, shared.metrics)
     module = TrainingModule(run, source, cadence, start, options.passes(run, micro_batches), trunk.cuts)
     options.apply(module.decoder)
-    resumed = 0 if start is None else start.resumed + (shared is None)
+    # What another run of the trunk left is a beginning, what the run itself left there is its own.
+    resumed = 0 if start is None else start.resumed + (start.run == run.id or start.made_by == run.id)
     recorder = Recorder(module, place, trunk, start, resumed, on_progress)
     try:
         device = _train(module, recorder, accelerator)
@@ -169,7 +170,7 @@ def _finish(
 
 def _sweep(place: RunDirectory) -> None:
     """Remove what a killed process was in the middle of writing."""
-    for directory in (place.root, place.checkpoints):
+    for directory in (place.root, place.checkpoints, place.checkpoints / KEPT):
         for unfinished in directory.glob(".*"):
             if unfinished.is_file():
                 unfinished.unlink(missing_ok=True)

@@ -18,6 +18,9 @@ from isoflop.store import StudyDirectory
 from isoflop.training import checkpoints
 from isoflop.training.checkpoints import Checkpoint
 
+#: Where a run writes what it keeps for its trunk, before that is renamed to its place there.
+KEPT = "trunk"
+
 
 class Trunk:
     """The trunk of `run` in the directory of its study.
@@ -46,7 +49,7 @@ class Trunk:
             last=self._run.branch_step,
             aside=self._own.checkpoints,
         )
-        return None if found is None else replace(found, shared=found.step)
+        return found if found is None or found.made_by == self._run.id else replace(found, shared=found.step)
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint of the run, taken at one of the `cuts`, unless one stands there."""
@@ -54,8 +57,7 @@ class Trunk:
             return
         metrics = self._own.metrics_file.read_text(encoding="utf-8")
         # Where the run itself sweeps up what a kill leaves half-written.
-        path = checkpoints.save(
-            self._own.checkpoints / "trunk", replace(checkpoint, run=self._run.trunk, shared=0, metrics=metrics)
-        )
+        kept = replace(checkpoint, run=self._run.trunk, metrics=metrics, made_by=self._run.id)
+        path = checkpoints.save(self._own.checkpoints / KEPT, kept)
         self._place.checkpoints.mkdir(parents=True, exist_ok=True)
         path.rename(self._place.checkpoints / path.name)

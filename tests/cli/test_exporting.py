@@ -33,5 +33,12 @@ def test_a_study_that_keeps_its_weights_has_them_to_export(isoflop, small_corpus
     code, _, err = isoflop("export", "studies/kept", "d9-", "--out", "other")
     assert code == 2
     assert "RUN must be the id of one run of studies/kept, but got 'd9-', which 0 have" in err
+    code, _, err = isoflop("export", "studies/kept", "d8-", "--out", "kept.yaml")
+    assert code == 2
+    assert "--out must name a directory, but kept.yaml is a file" in err
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "model.safetensors").touch()
+    assert isoflop("export", "studies/kept", "d8-", "--out", "half")[0] == 0
+    assert (tmp_path / "half" / "config.json").exists()
     code, _, err = isoflop("export", "studies/kept", "d8-", "--out", "third")
     assert (code, err.startswith("wrote third: d8-l2-")) == (0, True)

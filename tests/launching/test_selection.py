@@ -11,6 +11,7 @@ from isoflop.claims import Claims, Observer, joined
 from isoflop.files import publish_json, write_json
 from isoflop.launching.causes import FAILED, GIVEN_BACK, Cause
 from isoflop.launching.selection import Selection, unclaimed
+from isoflop.launching.states import pardon
 from isoflop.store import StudyDirectory
 
 
@@ -122,12 +123,17 @@ def test_when_the_run_ends_another_may_train_the_trunk_on(place, crew, trunk):
     assert [claim.end and claim.end["cause"] for claim in Claims(place.root).history("t")] == ["error", None]
 
 
-def test_a_trunk_in_another_crews_hands_is_left_to_it_with_its_runs(place, crew, trunk, tmp_path):
-    with joined(tmp_path) as other:
+@pytest.mark.parametrize(("runs", "waits"), [("abc", False), ("c", True), (None, True)])
+def test_a_trunk_in_another_crews_hands_is_left_to_it_with_the_runs_that_it_may_take(
+    place, crew, trunk, tmp_path, runs, waits
+):
+    part = "" if runs is None else "s/worker-0"
+    write_json(place.submissions / "s" / "submission.json", {"parts": {"worker-0": {"runs": list(runs or "")}}})
+    with joined(tmp_path, part=part) as other:
         assert selection(place, other, "cba").take().name == "c"
         mine = selection(place, crew, "cba")
         assert mine.take() is None
-        assert not mine.waiting
+        assert mine.waiting is waits
         reach(trunk, 80)
         assert mine.take().name == "a"
     # The other has died: its run is taken over, and the trunk with it.
@@ -217,3 +223,35 @@ def test_what_waits_for_a_trunk_is_with_those_who_train_it(place, crew, trunk):
     assert not unclaimed(place, claims, "abc")
     claims.end(held, GIVEN_BACK)
     assert unclaimed(place, claims, "abc")
+
+
+def test_what_a_diverged_trunk_leads_to_is_not_trained_again_unless_it_is_pardoned(place, crew, trunk):
+    mine = selection(place, crew, "cb")
+    claim = mine.take()
+    mine.release("c", FAILED, cause=Cause.DIVERGED)
+    Claims(place.root, crew).end(claim, FAILED, cause=Cause.DIVERGED)
+    place.run("c").write_status("failed", cause=Cause.DIVERGED)
+    assert mine.take() is None
+    status = place.run("b").status()
+    assert (status["state"], status["cause"]) == ("failed", "diverged")
+    assert "its trunk diverged" in status["message"]
+    assert pardon(place, Claims(place.root, crew), ["b"]) == ["b"]
+    assert mine.take().name == "b"
+
+
+def test_a_trunk_whose_claim_could_not_be_ended_on_a_full_disk_is_given_back_later(place, crew, trunk, monkeypatch):
+    mine, claims = selection(place, crew, "c"), Claims(place.root)
+    take, end, full = Claims.take, Claims.end, [True]
+
+    def no_room(self, claim, outcome, **details):
+        if full[0] and claim.name == "t":
+            raise OSError(28, "No space left on device")
+        return end(self, claim, outcome, **details)
+
+    monkeypatch.setattr(Claims, "take", lambda self, name: None if name == "c" and full[0] else take(self, name))
+    monkeypatch.setattr(Claims, "end", no_room)
+    with pytest.raises(OSError, match="No space"):
+        mine.take()
+    full[0] = False
+    assert mine.take().name == "c"
+    assert [(claim.end or {}).get("outcome") for claim in claims.history("t")] == [GIVEN_BACK, None]

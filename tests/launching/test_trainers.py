@@ -42,3 +42,17 @@ def test_elsewhere_the_corpus_is_opened(small_study, small_corpus, tmp_path):
     store.write_text(place.study_file, small_study(data={"corpus": str(tmp_path / "none")}).to_yaml())
     with pytest.raises(InputError, match="none"):
         trainer_of(place)
+
+
+def test_what_is_planned_to_be_trained_at_once_is(small_study, small_corpus, tmp_path):
+    hardware = {"accelerator": "h100", "micro_batch": 2}
+    for changes, expected in (
+        ({}, 0),
+        ({"hardware": hardware}, 2),
+        ({"hardware": hardware, "training": {"micro_batch": 3}}, 3),
+    ):
+        place = StudyDirectory(tmp_path / str(expected))
+        study = small_study(**changes)
+        store.write_text(place.study_file, study.to_yaml())
+        assert trainer_of(place).keywords["options"].micro_batch == study.micro_batch == expected
+        assert study.machine is None or study.machine.micro_batch == expected

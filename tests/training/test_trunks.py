@@ -183,7 +183,10 @@ def test_a_lost_or_corrupt_checkpoint_is_made_again_and_not_trusted(
     assert trunk.stored() == {26, 48, 73}
     assert all(path.name.startswith("step-") for path in trunk.checkpoints.iterdir())
     StudyDirectory(study).run(branches[1].id).result_file.unlink()
-    assert Trained(branches[1], study, source).result["shared_steps"] == 48
+    # What it made anew is its own work, and stands.
+    source.steps = 0
+    assert Trained(branches[1], study, source).result["shared_steps"] == 26
+    assert source.steps == branches[1].steps - 48
 
 
 def test_a_checkpoint_of_another_trunk_is_refused_by_name(
@@ -225,6 +228,33 @@ def test_a_run_goes_on_from_its_own_checkpoint_or_its_trunks_whichever_is_furthe
     assert source.steps == 10
     assert (trained.result["shared_steps"], trained.result["resumed"]) == (48, 1)
     assert trained == alone(branches[1])
+
+
+def test_who_stops_at_a_branch_goes_on_from_what_it_left_there_as_from_its_own(
+    study: Path,
+    branches: tuple[Run, ...],
+    source: Reading,
+    alone: Callable[[Run], Trained],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
+    share(study, branches)
+
+    def at(progress: Progress) -> None:
+        if progress.step == branches[1].branch_step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(branches[2], study, source=source, on_progress=at, cadence=CADENCE)
+    half_written = StudyDirectory(study).run(branches[2].id).checkpoints / "trunk" / ".step-00000080-0.pt.x"
+    half_written.parent.mkdir(exist_ok=True)
+    half_written.touch()
+    source.steps = 0
+    trained = Trained(branches[2], study, source)
+    assert source.steps == branches[2].steps - branches[1].branch_step
+    assert (trained.result["shared_steps"], trained.result["resumed"]) == (0, 1)
+    assert trained == alone(branches[2])
+    assert not half_written.exists()
 
 
 @pytest.mark.slow
