@@ -27,6 +27,7 @@ from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.lines import lines_through
 from isoflop.fitting.minima import find_minimum, profiles
 from isoflop.fitting.points import judge
+from isoflop.fitting.sharing import models_of
 from isoflop.planning.forecast import Forecast, forecast
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import Prior, published
@@ -52,10 +53,12 @@ def by_brute_force(
     for number, table in enumerate(tables(cells, prior, cells.cost, noise=noise, studies=studies, seed=12345)):
         if number % 20 == 0:
             sys.stderr.write(f"\r{prior.name}: {number} of {studies} studies ")
-        found = profiles(judge(table))
+        points = judge(table)
+        found = profiles(points)
         minima = [find_minimum(profile, window) for profile in found]
+        models = models_of(points, found)
         try:
-            lines = lines_through(found, minima, width=window, bootstrap=200, seed=0)
+            lines = lines_through(found, minima, width=window, bootstrap=200, seed=0, models=models)
         except NoAnswerError:
             continue
         inside += [minimum.status == "interior" for minimum in minima]

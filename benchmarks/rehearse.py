@@ -5,7 +5,8 @@
 Rehearsals go through the local launcher, one seed each, without faults and with faults at one attempt in ten; the runs
 take no time, so that what is timed is the launcher, the fit and the report (and in the last row the pretended training
 of a rehearsal as a user calls it). Then the same is asked of many more studies on paper: losses straight into
-`isoflop.fit`. *Recovered* is a, b and b/a at once; each alone is nominally 95 %.
+`isoflop.fit`, with noise that the branches of a trunk share, and with each run's own. *Recovered* is a, b and b/a at
+once; each alone is nominally 95 %.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,9 +66,11 @@ def launched(planned: Plan, truth: Prior, fail: float, seeds: int, seconds: floa
     return {**rates, "done": statistics.mean(done)}, statistics.median(spent)
 
 
-def on_paper(planned: Plan, truth: Prior, studies: int, lost: float) -> dict[str, float]:
-    """The same of `studies` points tables, each without a share `lost` of its runs."""
+def on_paper(planned: Plan, truth: Prior, studies: int, lost: float, *, trunks: bool = True) -> dict[str, float]:
+    """The same of `studies` points tables, each without a share `lost` of its runs; noise by trunk, or by run."""
     cells, noise, window = Cells.of(planned), planned.settings.grid.noise, planned.settings.fit.window
+    if not trunks:
+        cells = replace(cells, trunk=np.arange(len(cells.trunk)))
     expected = truth.exponents(np.array(planned.budgets), cells.cost)
     generator = np.random.default_rng(0)
     held = dict.fromkeys(NAMES, 0)
@@ -114,6 +118,7 @@ def main() -> None:
         _, seconds["as called"] = launched(planned, truth, FAIL, 3, SECONDS)
     if arguments.studies:
         rows["on paper"] = on_paper(planned, truth, arguments.studies, 0.0)
+        rows["on paper, no trunks"] = on_paper(planned, truth, arguments.studies, 0.0, trunks=False)
         rows["on paper, faults"] = on_paper(planned, truth, arguments.studies, lost)
     here = machine("numpy")
     sys.stderr.write("\r")
@@ -125,15 +130,15 @@ def main() -> None:
     print(f"{arguments.grid.stem} under {truth.name}: {arguments.seeds} seeds, {arguments.studies} studies on paper")
     for row, values in rows.items():
         rates = ", ".join(f"{name} {values[name]:.1%}" for name in NAMES)
-        print(f"{row:18} {rates}" + (f"; {values['done']:.1f} runs done" if "done" in values else ""))
+        print(f"{row:19} {rates}" + (f"; {values['done']:.1f} runs done" if "done" in values else ""))
         if "a bias" in values:
             for name in NAMES[1:]:
                 print(
-                    f"{'':18} {name}: bias {values[f'{name} bias']:+.4f}, errors' sd {values[f'{name} error sd']:.4f}, "
+                    f"{'':19} {name}: bias {values[f'{name} bias']:+.4f}, errors' sd {values[f'{name} error sd']:.4f}, "
                     f"median half-width {values[f'{name} half-width']:.4f}"
                 )
     for row, value in seconds.items():
-        print(f"{row:18} {value:.1f} s (median)")
+        print(f"{row:19} {value:.1f} s (median)")
     print(f"load at the end {here['load']:.2f}")
 
 

@@ -12,6 +12,7 @@
     minima                 the optimum of each budget, or why it has none
     powerlaw, losscurve    N*, D*, L* ∝ C^·, with t intervals; the loss along the optimum, with a floor
     bootstrap, bands       how far the minima move under other noise; the intervals of N*, D*, L* against C
+    sharing                how much of the noise the branches of a trunk have in common
     bias, influence        what the method gets wrong on a known surface; what one run is worth
 
     surface                L = E + A/N^α + B/D^β as a value, and its optimum under any cost

@@ -5,6 +5,9 @@ sizes that hold the parabola, and intervals come out up to twice too wide. So re
 interior budgets in one pool (ln loss has much the same noise at every budget of a study), each divided by √(1 − h)
 of its leverage h and all scaled to the unbiased σ. Each resample finds its window anew. On simulated studies of
 three surfaces, five budgets × 6 sizes to seven × 9, nominal 95 % intervals of a cover 93 to 98 %.
+
+Where points of several budgets are one model (branches of a trunk), a resample's errors have a part that these share
+(`isoflop.fitting.sharing`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from isoflop.fitting.columns import Floats
 from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.minima import Method, Minimum, Profile, Status, vertices_by_params, vertices_by_tokens
 from isoflop.fitting.parabola import Vertices, design, solvers
+from isoflop.fitting.sharing import SHARES, Models, Shared, likely_shares
 
 #: Interior minima that a law needs: two make a line, the third says how far to trust it.
 FEWEST_BUDGETS = 3
@@ -41,13 +45,17 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Minima of resampled profiles, shape (draws, budgets) each; `inside` tells which were interior."""
+    """Minima of resampled profiles, shape (draws, budgets) each; `inside` tells which were interior.
+
+    `shared` says what points of several budgets had in common, None where each had its own errors alone.
+    """
 
     log_params: Floats
     log_tokens: Floats
     log_loss: Floats
     inside: NDArray[np.bool_]
     noise: Noise
+    shared: Shared | None = None
 
     @property
     def failed(self) -> Floats:
@@ -62,18 +70,25 @@ class Draws:
         return enough
 
 
-def resample(interior: Sequence[Profile], window: int, draws: int, seed: int, method: Method = "parabola") -> Draws:
+def resample(
+    interior: Sequence[Profile],
+    window: int,
+    draws: int,
+    seed: int,
+    method: Method = "parabola",
+    models: Models | None = None,
+) -> Draws:
     """Draw the minima of the `interior` profiles `draws` times.
 
-    A resample's losses are the parabola's within the window and the observed ones outside it, plus noise; in ln D
-    the same noise meets the parabola in ln D. A spline through such losses has its minimum elsewhere than the
-    observed one, by a constant that is taken off. Equal input and `seed` give equal draws.
+    A resample's losses are the parabola's within the window and the observed ones outside it, plus noise, of which the
+    points of each of the `models` share a part; in ln D the same noise meets the parabola in ln D. A spline through
+    such losses has its minimum elsewhere than the observed one, by a constant that is taken off. Equal input and `seed`
+    give equal draws.
     """
     noise = estimate_noise(interior, window)
-    generator = np.random.default_rng(seed)
+    drawn_errors, shared = _errors(interior, window, draws, seed, noise, models)
     found: list[tuple[Vertices, Vertices]] = []
-    for profile in interior:
-        errors = generator.choice(noise.pool, size=(draws, len(profile.runs))) / np.sqrt(profile.runs)
+    for profile, errors in zip(interior, drawn_errors, strict=True):
         drawn = []
         for find, smooth in (
             (vertices_by_params, _smooth_by_params(profile, window)),
@@ -94,7 +109,28 @@ def resample(interior: Sequence[Profile], window: int, draws: int, seed: int, me
         log_loss=np.stack([by_params.height for by_params, _ in found], axis=1),
         inside=np.stack([by_params.inside & by_tokens.inside for by_params, by_tokens in found], axis=1),
         noise=noise,
+        shared=shared,
     )
+
+
+def _errors(
+    interior: Sequence[Profile], window: int, draws: int, seed: int, noise: Noise, models: Models | None
+) -> tuple[list[Floats], Shared | None]:
+    """Errors of the sizes of each profile, shape (draws, sizes), and what they share."""
+    generator = np.random.default_rng(seed)
+    own = [
+        generator.choice(noise.pool, size=(draws, len(profile.runs))) / np.sqrt(profile.runs) for profile in interior
+    ]
+    if models is None:
+        return own, None
+    probability = likely_shares(interior, models, window)
+    share = generator.choice(SHARES, size=(draws, 1), p=probability)
+    by_model = generator.choice(noise.pool, size=(draws, models.number))
+    errors = [
+        np.sqrt(share) * (by_model @ weights.T) + np.sqrt(1 - share) * each
+        for each, weights in zip(own, models.weights(interior), strict=True)
+    ]
+    return errors, Shared(models.column, models.number, float(SHARES @ probability))
 
 
 def _moved(drawn: Vertices, smooth: Vertices, observed: Vertices) -> Vertices:

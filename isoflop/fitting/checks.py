@@ -182,6 +182,12 @@ def _bootstrap(evidence: Evidence) -> Check:
     draws = surface.intervals if isinstance(surface, Parametric) else None
     found = "no surface was resampled" if draws is None else f"{draws.draws} resamples of the surface, {draws.scheme}"
     found += f" by the {cells.clusters.number} values of {cells.clusters.column}" if cells.clusters else ""
+    shared = None if evidence.minima is None else evidence.minima.draws.shared
+    if shared is not None:
+        found += (
+            f"; those of the minima keep together what the points of a {shared.column} share ({shared.number} models, "
+            f"{percent(shared.share)} of a run's noise)"
+        )
     if cells.averaged:
         return verdict(
             "bootstrap",
@@ -194,6 +200,7 @@ def _bootstrap(evidence: Evidence) -> Check:
         return verdict("bootstrap", found)
     told = " and ".join(f"{each.number} of {each.column} ({each.effective:.1f} in effect)" for each in passed_over)
     found += f"; points share {told}, too few to be resampled whole, so what they have in common is in no interval"
+    found += "" if shared is None else " of the surface"
     # Runs of one seed may have little in common; rows of one run, or branches of one trunk, are one model.
     certain = any(each.column != "seed" for each in passed_over)
     return verdict("bootstrap", found, ". Train more of them" if certain else "")

@@ -19,6 +19,7 @@ from isoflop.fitting.lines import MinimaLines, lines_through
 from isoflop.fitting.losscurve import fit_loss_curve
 from isoflop.fitting.methods import why_not_leading
 from isoflop.fitting.minima import Method, Profile, Status
+from isoflop.fitting.sharing import models_of
 
 
 def from_minima(seen: Seen) -> Headline:
@@ -31,7 +32,7 @@ def from_minima(seen: Seen) -> Headline:
     """
     options, every, surface = seen.options, seen.minima[seen.options.minimum], seen.surface
     lines = _lines(seen)
-    laws = PowerLaws(lines.law("params"), lines.law("tokens"), lines.law("loss"))
+    laws = PowerLaws(lines.law("params"), lines.law("tokens"), lines.law("loss"), lines.draws.shared)
     by_minima = Exponents(laws.params.exponent, laws.tokens.exponent, lines.ratio)
     curve = fit_loss_curve(lines.x, lines.log_loss)
     held_back = "there is none" if surface is None else why_not_leading(surface, by_minima.a, by_minima.b)
@@ -95,6 +96,7 @@ def _lines(seen: Seen) -> MinimaLines:
             bootstrap=options.bootstrap,
             seed=options.seed,
             method=options.minimum,
+            models=models_of(seen.points, seen.profiles),
         )
     except NoAnswerError as error:
         if surface is None or surface.trusted:

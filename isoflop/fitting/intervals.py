@@ -1,8 +1,9 @@
 """A value and how far to trust it.
 
-Two intervals stand behind every exponent of minima. The *bootstrap* one knows the noise of the runs, and the *t* one
-knows how the minima scatter about their power law; design effects (a rate that suits one size better than another) show
-only in the second, and with few budgets it is the rougher of the two. The headline is the wider.
+Two intervals stand behind every exponent of minima. The *bootstrap* one knows the noise of the runs and what branches
+of a trunk share of it, and the *t* one knows how the minima scatter about their power law; design effects (a rate that
+suits one size better than another) show only in the second, and with few budgets it is the rougher of the two. The
+headline is the wider.
 """
 
 from __future__ import annotations

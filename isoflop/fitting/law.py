@@ -29,6 +29,7 @@ from isoflop.fitting.points import Excluded
 from isoflop.fitting.powerlaw import PowerLaw
 from isoflop.fitting.repetition import effective_tokens
 from isoflop.fitting.rollforward import RollForward
+from isoflop.fitting.sharing import Shared
 from isoflop.fitting.text import law_lines
 from isoflop.flops import ParamsConvention
 
@@ -66,11 +67,16 @@ class Exponents:
 
 @dataclass(frozen=True)
 class PowerLaws:
-    """N*(C), D*(C), and L*(C) as a pure power law (forecasts of the loss use the law's `loss_curve`)."""
+    """N*(C), D*(C), and L*(C) as a pure power law (forecasts of the loss use the law's `loss_curve`).
+
+    `shared` is what the points of several budgets have in common, so far as the bootstrap heeds it; None where each
+    stands alone.
+    """
 
     params: PowerLaw
     tokens: PowerLaw
     loss: PowerLaw
+    shared: Shared | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from isoflop.fitting.intervals import Estimate
 from isoflop.fitting.minima import Method, Minimum, Profile, Status
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.powerlaw import Lines, PowerLaw, fit_lines, growth_ratio, power_law
+from isoflop.fitting.sharing import Models
 from isoflop.fitting.words import percent, power
 
 #: With fewer usable resamples than this share the noise swamps the profiles.
@@ -65,8 +66,11 @@ def lines_through(
     bootstrap: int,
     seed: int,
     method: Method = "parabola",
+    models: Models | None = None,
 ) -> MinimaLines:
     """Fit the power laws through the interior ones of `minima`, those of `profiles` by parabolas of `width` sizes.
+
+    `models` tells which points of the profiles share a part of their noise.
 
     Raises
     ------
@@ -74,9 +78,9 @@ def lines_through(
         If fewer than three budgets have an interior minimum, naming the others, or nothing tells an interval.
     """
     _require_enough(minima)
-    kept = [pair for pair in zip(profiles, minima, strict=True) if pair[1].status is Status.INTERIOR]
-    inside, found = tuple(profile for profile, _ in kept), tuple(minimum for _, minimum in kept)
-    draws = resample(inside, width, bootstrap, seed, method)
+    kept = [place for place, minimum in enumerate(minima) if minimum.status is Status.INTERIOR]
+    inside, found = tuple(profiles[place] for place in kept), tuple(minima[place] for place in kept)
+    draws = resample(inside, width, bootstrap, seed, method, None if models is None else models.only(kept))
     _require_intervals(found, draws)
     x = np.log([minimum.flops for minimum in found])
     names = ("params", "tokens", "loss")

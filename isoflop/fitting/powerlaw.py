@@ -1,7 +1,8 @@
 """Straight lines in logarithms: N*, D*, L* ∝ C^·, by ordinary least squares over the budgets.
 
 Every interior budget counts once. Intervals by Student's t with n − 2 degrees of freedom assume only that minima
-scatter alike about the line; those by bootstrap come from `isoflop.fitting.bootstrap`.
+scatter alike and apart about the line; those by bootstrap come from `isoflop.fitting.bootstrap`, which also knows what
+the minima of several budgets have in common.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from isoflop.fitting.minima import Profile, find_minimum, profiles, vertices_by_
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Floats, Points, judge
 from isoflop.fitting.powerlaw import Lines
+from isoflop.fitting.sharing import models_of
 from isoflop.planning.prior import Prior
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def tables(
     generator = np.random.default_rng(seed)
     for _ in range(studies):
         errors = noise * generator.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk]
-        yield pd.DataFrame({**columns, "loss": np.exp(log_loss + errors), "run": runs})
+        yield pd.DataFrame({**columns, "loss": np.exp(log_loss + errors), "run": runs, "trunk": cells.trunk})
 
 
 def reported(
@@ -201,10 +202,12 @@ def reported(
         return [math.nan] * 4
     rows = []
     for table in tables(cells, prior, cost, noise=noise, studies=studies, seed=seed):
-        found = profiles(judge(table))
+        points = judge(table)
+        found = profiles(points)
         minima = [find_minimum(profile, window) for profile in found]
+        models = models_of(points, found)
         try:
-            lines = lines_through(found, minima, width=window, bootstrap=_BOOTSTRAP, seed=0)
+            lines = lines_through(found, minima, width=window, bootstrap=_BOOTSTRAP, seed=0, models=models)
         except NoAnswerError:
             rows.append([math.inf] * 4)
             continue

@@ -186,10 +186,12 @@ def _interval_sentence(law: Law) -> str:
             f"The exponents are the surface's; their 95 % intervals are those of a bootstrap of {draws} resamples of "
             "the runs, widened by what a lack of fit that no test sees could do."
         )
+    shared = law.power_laws.shared
+    heeded = "" if shared is None else f", of which the points of one {shared.column} share a part"
     return (
         "N*, D* ∝ C^· are least-squares lines through the logarithms of the minima. Of two 95 % intervals the "
         "wider is shown: Student's t with n − 2 degrees of freedom, from the minima's scatter about the line, "
-        f"and a bootstrap of {draws} resamples of the parabolas' residuals, from the runs' noise."
+        f"and a bootstrap of {draws} resamples of the parabolas' residuals, from the runs' noise{heeded}."
     )
 
 

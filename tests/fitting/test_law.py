@@ -19,7 +19,7 @@ SCHEMA = {
     "method": None,
     "exponents": {"a", "b", "ratio"},
     "methods": {"parabola", "akima", "parametric"},
-    "power_laws": {"params", "tokens", "loss"},
+    "power_laws": {"params", "tokens", "loss", "shared"},
     "loss_curve": {"floor", "scale", "exponent", "reference", "scatter"},
     "minima": None,
     "bands": {"flops", "params", "tokens", "loss"},

@@ -9,7 +9,7 @@ from isoflop.errors import InputError
 from isoflop.fitting.cost import six_nd
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
-from isoflop.planning.prior import published
+from isoflop.planning.prior import Line, Prior, published
 from isoflop.planning.simulation import Cells, log_losses, reported, simulate, tables
 from isoflop.study import Study
 
@@ -79,6 +79,21 @@ def test_noise_shared_by_a_trunk_moves_its_runs_together():
     correlation = [np.corrcoef(each.draws.log_params[:, :2].T)[0, 1] for each in (apart, shared)]
     assert abs(correlation[0]) < 0.15
     assert correlation[1] > 0.9
+
+
+def test_the_half_widths_to_expect_heed_what_the_branches_of_a_trunk_share(monkeypatch):
+    """The sizes of grids/demo.yaml, with trunks, against the same noise in tables that do not name them."""
+    ladder = np.array([4096, 7680, 12288, 17920, 24576, 40896, 61360, 85920, 147328, 225120], dtype=float)
+    trunk = (np.arange(5)[:, None] + np.arange(6)).ravel()
+    flops, params = np.repeat([2.4e10, 5e10, 1.05e11, 2.2e11, 4.6e11], 6), ladder[trunk]
+    cells, cost = Cells(flops, flops, params, flops / 6 / params, trunk), six_nd(1e3, 1e6)
+    prior = Prior("line", "", line=Line("params", 1.05e11, 2.8e4, 0.58))
+    unnamed = [table.drop(columns="trunk") for table in tables(cells, prior, cost, noise=0.003, studies=40)]
+    options = {"noise": 0.003, "window": 5, "target": 4.6e12, "studies": 40}
+    heeded = reported(cells, prior, cost, **options)
+    monkeypatch.setattr("isoflop.planning.simulation.tables", lambda *_, **__: iter(unnamed))
+    unheeded = reported(cells, prior, cost, **options)
+    assert all(wide > 1.05 * narrow for wide, narrow in zip(heeded, unheeded, strict=True)), (heeded, unheeded)
 
 
 def test_budgets_with_too_few_sizes_have_no_minimum():
