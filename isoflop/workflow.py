@@ -392,8 +392,7 @@ def _notes(points: pd.DataFrame) -> list[str]:
         )
     if points["trunk"].nunique() < len(points):
         notes.append(
-            "All runs read the same data in the same order, those of one size start from the same weights, those of "
-            "one trunk are the same run up to their decays: their losses share noise that the intervals of the minima "
-            "do not see."
+            "All runs read the same data in the same order, and those of one trunk are the same run up to their "
+            "decays. The intervals heed what a trunk's runs share, not what the order of the data does to all."
         )
     return notes
