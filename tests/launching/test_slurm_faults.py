@@ -202,6 +202,9 @@ def test_runs_retried_while_their_tasks_are_ending_are_not_forgotten(cluster, pr
         until(lambda: not study.states["running"], 30, "no run must be running")
         cluster.isoflop("retry", study.place.root)
     study.wait(90, done=4)
+    # A result stands a moment before its claim is ended.
+    until(lambda: causes(study)["done"] == 4, 10, "every claim must be ended")
+    assert all((ends[-1], ends.count("done")) == ("done", 1) for ends in study.outcomes().values())
 
 
 def test_cancel_and_retry(cluster, pretended, profile):

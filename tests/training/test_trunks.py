@@ -200,6 +200,17 @@ def test_a_checkpoint_of_another_trunk_is_refused_by_name(
         train(branches[1], study, source=source)
 
 
+def interrupt(run: Run, study: Path, source: Reading, step: int) -> None:
+    """Train `run` until somebody stops it at `step`, or the first row of metrics after it."""
+
+    def stop(progress: Progress) -> None:
+        if progress.step >= step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, study, source=source, on_progress=stop, cadence=CADENCE)
+
+
 def test_a_run_goes_on_from_its_own_checkpoint_or_its_trunks_whichever_is_further(
     study: Path,
     branches: tuple[Run, ...],
@@ -210,18 +221,10 @@ def test_a_run_goes_on_from_its_own_checkpoint_or_its_trunks_whichever_is_furthe
     monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
     share(study, branches)
 
-    def interrupt(step: int) -> None:
-        def at(progress: Progress) -> None:
-            if progress.step >= step:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            train(branches[1], study, source=source, on_progress=at, cadence=CADENCE)
-
-    interrupt(15)
+    interrupt(branches[1], study, source, 15)
     Trained(branches[2], study, source)
     # From the trunk's 48, though its own stands at 10; then from its own at 50, which remembers.
-    interrupt(50)
+    interrupt(branches[1], study, source, 50)
     assert StudyDirectory(study).run(branches[1].id).status()["step"] == 50
     source.steps = 0
     trained = Trained(branches[1], study, source)
@@ -240,12 +243,7 @@ def test_who_stops_at_a_branch_goes_on_from_what_it_left_there_as_from_its_own(
     monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
     share(study, branches)
 
-    def at(progress: Progress) -> None:
-        if progress.step == branches[1].branch_step:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(branches[2], study, source=source, on_progress=at, cadence=CADENCE)
+    interrupt(branches[2], study, source, branches[1].branch_step)
     half_written = StudyDirectory(study).run(branches[2].id).checkpoints / "trunk" / ".step-00000080-0.pt.x"
     half_written.parent.mkdir(exist_ok=True)
     half_written.touch()
