@@ -6,6 +6,8 @@ After a deliberate change: `.venv/bin/python tests/test_public.py` rewrites them
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,11 @@ def test_every_public_name_resolves_and_is_documented():
     for name in isoflop.__all__:
         value = getattr(isoflop, name)
         assert isinstance(value, str) or value.__doc__
+
+
+def test_the_version_is_told():
+    done = subprocess.run([sys.executable, "-m", "isoflop", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == isoflop.__version__
 
 
 def test_every_verb_has_an_example_and_json():

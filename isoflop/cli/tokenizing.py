@@ -87,7 +87,7 @@ def tokenize(
     Killed at any moment, it carries on when it is called again; called on many machines, they share the work. With a
     cluster's profile it fits the codec, puts tasks into the queue and leaves.
     """
-    from isoflop.launching import corpora
+    from isoflop.launching import cluster, corpora
     from isoflop.launching.profiles import LocalProfile, load_profile
     from isoflop.tokens.job import Options
     from isoflop.tokens.preparation import Preparation
@@ -95,6 +95,8 @@ def tokenize(
     from isoflop.tokens.tokenization import tokenize as make
 
     profile = load_profile(launcher)
+    if not isinstance(profile, LocalProfile):
+        cluster.require()
     options = Options(
         codec=codec,
         codec_options=_values(codec_set or []),

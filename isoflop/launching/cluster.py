@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ class Task:
     def live(self) -> bool:
         """Whether it will still work, or work again."""
         return self.state in LIVE
+
+
+def require() -> None:
+    """Raise `InputError` if there is no SLURM here: before work that would be for a submission alone."""
+    if shutil.which("sbatch") is None:
+        raise InputError("SLURM's commands must be on the PATH, but sbatch is not found")
 
 
 def queue() -> list[Task]:

@@ -136,3 +136,13 @@ def test_wrong_calls_are_refused(isoflop, folder, tmp_path):
         )
         assert (code, message in err) == (2, True), err
         assert not (tmp_path / "corpus").exists()
+
+
+def test_where_there_is_no_cluster_nothing_is_begun_for_one(isoflop, folder, tmp_path, monkeypatch):
+    (tmp_path / "cluster.yaml").write_text("launcher: slurm\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    call = ["tokenize", folder / "all.csv", "--out", tmp_path / "corpus", "--launcher", tmp_path / "cluster.yaml"]
+    code, _, err = isoflop(*call)
+    assert code == 2
+    assert "SLURM's commands must be on the PATH, but sbatch is not found" in err
+    assert not (tmp_path / "corpus").exists()
