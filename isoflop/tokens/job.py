@@ -3,8 +3,7 @@
 ::
 
     <corpus>/.job/job.json          the request and what it makes: options, the codec's and the text's facts, the shards
-             .job/00017.json        the clips of shard 17
-             .job/00017.lock        held by whoever is making it (index.lock: the index)
+             .job/00017.json        the clips of shard 17, locked by whoever is making it (job.json: the index)
              codec.npz, text.json … the codec and the tokeniser, fitted if need be
              shards/                what is done
              index.json             at last; then `.job` goes
@@ -19,9 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -195,9 +193,12 @@ class Job:
     @classmethod
     def open(cls, directory: Path) -> Job:
         """Read a job; `InputError` if none has begun there."""
-        if not cls.begun(directory):
-            raise InputError(f"a tokenisation must have begun at {directory}, but none has")
-        return cls(directory, read_json(directory / UNFINISHED / JOB))
+        try:
+            return cls(directory, read_json(directory / UNFINISHED / JOB))
+        except CorruptFileError:
+            if cls.begun(directory):
+                raise
+            raise InputError(f"a tokenisation must have begun at {directory}, but none has") from None
 
     @property
     def options(self) -> Options:
@@ -320,8 +321,16 @@ class Job:
             corpus = write_index(self.directory, self.composition, self.shards, facts, rejected)
         except InputError as error:
             raise RunError(str(error)) from error
-        shutil.rmtree(self.directory / UNFINISHED, ignore_errors=True)
+        self._remove()
         return corpus
+
+    def _remove(self) -> None:
+        """Remove the job's own files, the description last: while that is there, anyone finds the job and ends it."""
+        folder = self.directory / UNFINISHED
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == JOB):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # NFS keeps a deleted file's other name until nobody has it open
+            folder.rmdir()
 
 
 def work(directory: Path, done: Callable[[], None] = lambda: None) -> None:
@@ -336,21 +345,24 @@ def work(directory: Path, done: Callable[[], None] = lambda: None) -> None:
     RunError
         See `Job.make` and `Job.finish`.
     """
-    if Corpus.stands(directory):
-        return
-    job = Job.open(directory)
+    try:
+        job = Job.open(directory)
+    except InputError:
+        if Corpus.stands(directory):
+            return
+        raise
     names = job.missing()
     if names:
         codec, tokenizer = open_codec(directory, **_places(job.options)), open_tokenizer(directory)
         # Workers start at different shards, so that they rarely meet.
         first = os.getpid() % len(names)
         for name in names[first:] + names[:first]:
-            with _claimed(directory / UNFINISHED / f"{name}.lock") as mine:
+            with claimed(directory / UNFINISHED / f"{name}.json") as mine:
                 if mine and not (directory / SHARDS / table_file(name)).is_file() and Job.begun(directory):
                     job.make(name, codec, tokenizer, done)
     if not job.missing():
         # Whoever is second waits: a corpus stands when its worker returns, though the first be killed meanwhile.
-        with _claimed(directory / UNFINISHED / "index.lock", wait=True) as mine:
+        with claimed(directory / UNFINISHED / JOB, wait=True) as mine:
             if mine and Job.begun(directory):
                 job.finish()
 
@@ -361,10 +373,13 @@ def _places(options: Options) -> dict[str, Any]:
 
 
 @contextmanager
-def _claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process is now the only one that holds `path`; a dead one holds nothing."""
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process is now the only one that holds `path`; a dead one holds nothing.
+
+    The file is one of the job's own and never made here, or it would be left where the job is being removed.
+    """
     try:
-        lock = path.open("wb")
+        lock = path.open("rb+")
     except FileNotFoundError:  # the job is done
         yield False
         return

@@ -22,12 +22,12 @@ from isoflop.tokens import listening
 from isoflop.tokens.clips import Clip, Rejected
 from isoflop.tokens.codecs import open_codec
 from isoflop.tokens.encoding import encode
-from isoflop.tokens.job import Job, Options, work
+from isoflop.tokens.job import Job, Options, claimed, work
 from isoflop.tokens.shard_files import orders_of
 from isoflop.tokens.shards import UNFINISHED, Corpus
 from isoflop.tokens.sources import read
 from isoflop.tokens.stream import split
-from isoflop.tokens.tokenization import tokenize
+from isoflop.tokens.tokenization import begin, tokenize
 from isoflop.tokens.tokenizers import open_tokenizer
 
 RATE = 16_000
@@ -259,6 +259,37 @@ def test_a_disk_that_fills_is_named_and_what_is_done_stays(corpus: Corpus, tmp_p
     assert again.corpus is not None
     assert whole.corpus is not None
     assert again.corpus.digest == whole.corpus.digest
+
+
+@pytest.mark.parametrize("files", [0, 1, 3])
+def test_a_job_killed_while_it_is_removed_is_ended_by_the_next_worker(
+    corpus: Corpus, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    options = Options(codec_options={"folder": str(corpus.directory)}, clips_per_shard=3)
+    place = tmp_path / "corpus"
+    begin(read(recorded / "songs.csv")[0], [], place, options)
+    removed: list[Path] = []
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == UNFINISHED:
+            if len(removed) == files:
+                raise KeyboardInterrupt
+            removed.append(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        work(place)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert Corpus.stands(place)
+    digest = Corpus.open(place).digest
+    # A worker that still goes through the shards finds what is left of the job, and adds nothing to it.
+    with claimed(place / UNFINISHED / "00000.json") as mine:
+        assert mine == (place / UNFINISHED / "00000.json").is_file()
+    work(place)
+    assert not (place / UNFINISHED).exists()
+    assert Corpus.open(place).digest == digest
 
 
 def test_a_document_can_be_heard(corpus: Corpus) -> None:
