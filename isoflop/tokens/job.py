@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -33,7 +33,7 @@ from isoflop.tokens import encoding
 from isoflop.tokens.clips import Clip, Rejected
 from isoflop.tokens.codecs import Codec, open_codec
 from isoflop.tokens.preparation import Preparation
-from isoflop.tokens.publishing import locked
+from isoflop.tokens.publishing import claimed
 from isoflop.tokens.shard_files import Document, hashed, table_file, write_shard
 from isoflop.tokens.shards import SHARDS, UNFINISHED, Corpus, write_index
 from isoflop.tokens.stream import Composition, Layout, Utterance
@@ -370,21 +370,6 @@ def work(directory: Path, done: Callable[[], None] = lambda: None) -> None:
 def _places(options: Options) -> dict[str, Any]:
     """The options of a codec that say where it runs."""
     return {name: value for name, value in options.codec_options.items() if name == "device"}
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process is now the only one that holds `path`; a dead one holds nothing.
-
-    The file is one of the job's own and never made here, or it would be left where the job is being removed.
-    """
-    try:
-        lock = path.open("rb+")
-    except FileNotFoundError:  # the job is done
-        yield False
-        return
-    with lock:
-        yield locked(lock, wait=wait)
 
 
 def plain(item: Clip | Rejected) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Making a folder whole or not at all: it is filled beside its place and renamed to it."""
+"""Making a folder whole or not at all: it is filled beside its place and renamed to it. And the locks for that."""
 
 from __future__ import annotations
 
@@ -84,6 +84,21 @@ def locked(file: IO[bytes], *, wait: bool = False) -> bool:
             f"{error.strerror}; make it elsewhere and move it"
         ) from error
     return True
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process is now the only one that holds `path`; a dead one holds nothing.
+
+    The file must be there for another reason and is never made here: it would be left behind by who comes too late.
+    """
+    try:
+        lock = path.open("rb+")
+    except FileNotFoundError:  # what it was locked for is done
+        yield False
+        return
+    with lock:
+        yield locked(lock, wait=wait)
 
 
 def _refuse_occupied(directory: Path) -> None:

@@ -22,7 +22,8 @@ from isoflop.tokens import listening
 from isoflop.tokens.clips import Clip, Rejected
 from isoflop.tokens.codecs import open_codec
 from isoflop.tokens.encoding import encode
-from isoflop.tokens.job import Job, Options, claimed, work
+from isoflop.tokens.job import Job, Options, work
+from isoflop.tokens.publishing import claimed
 from isoflop.tokens.shard_files import orders_of
 from isoflop.tokens.shards import UNFINISHED, Corpus
 from isoflop.tokens.sources import read
