@@ -10,6 +10,7 @@
 
     parabola, akima        the arithmetic of local parabolas and of splines, vectorised over resamples
     minima                 the optimum of each budget, or why it has none
+    token_types, by_type   the same for the loss of each token type, against the total's
     powerlaw, losscurve    N*, D*, L* ∝ C^·, with t intervals; the loss along the optimum, with a floor
     bootstrap, bands       how far the minima move under other noise; the intervals of N*, D*, L* against C
     sharing                how much of the noise the branches of a trunk have in common

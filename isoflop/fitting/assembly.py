@@ -14,6 +14,7 @@ import pandas as pd
 import isoflop
 from isoflop.errors import NoAnswerError
 from isoflop.fitting.accounting import under_conventions
+from isoflop.fitting.by_type import laws_by_type
 from isoflop.fitting.cells import cells_of
 from isoflop.fitting.checks import Evidence, examine
 from isoflop.fitting.cost import fit_cost
@@ -116,6 +117,15 @@ def _law(seen: Seen, headline: Headline) -> Law:
             flops_convention="6nd" if seen.cost.form == "6nd" else "counted",
             options=options,
             simulated=simulated(seen.table),
+        ),
+        types=laws_by_type(
+            seen.table,
+            points,
+            headline.lines,
+            width=seen.width,
+            method=options.minimum,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
         ),
     )
 

@@ -14,11 +14,12 @@ from isoflop.fitting.columns import Floats, texts
 from isoflop.fitting.evidence import MinimaEvidence
 from isoflop.fitting.headline import KINDS, Headline, Seen, side_by_side, surface_exponents, turn
 from isoflop.fitting.influence import leave_one_out
-from isoflop.fitting.law import Exponents, PowerLaws
+from isoflop.fitting.law import PowerLaws
 from isoflop.fitting.lines import MinimaLines, lines_through
 from isoflop.fitting.losscurve import fit_loss_curve
 from isoflop.fitting.methods import why_not_leading
 from isoflop.fitting.minima import Method, Profile, Status
+from isoflop.fitting.powerlaw import Exponents
 from isoflop.fitting.sharing import models_of
 
 
@@ -67,6 +68,7 @@ def from_minima(seen: Seen) -> Headline:
         flops_range=flops_range,
         noise=lines.draws.noise.sd,
         influence=influence,
+        lines=lines,
         evidence=MinimaEvidence(
             minima=every,
             profiles=lines.profiles,

@@ -60,6 +60,7 @@ def from_surface(seen: Seen) -> Headline:
         flops_range=(lowest, highest),
         noise=surface.noise,
         influence=(),
+        lines=None,
         evidence=None,
         held_back="",
     )

@@ -20,12 +20,13 @@ from isoflop.fitting.cost import CostModel
 from isoflop.fitting.evidence import MinimaEvidence
 from isoflop.fitting.influence import Influence
 from isoflop.fitting.intervals import NORMAL, percentiles
-from isoflop.fitting.law import Exponents, Options, PowerLaws
+from isoflop.fitting.law import Options, PowerLaws
+from isoflop.fitting.lines import MinimaLines
 from isoflop.fitting.losscurve import LossCurve
 from isoflop.fitting.methods import FittedSurface, MethodExponents, Methods, Parametric, surface_estimate
 from isoflop.fitting.minima import Method, Minimum, Profile, Status
 from isoflop.fitting.points import Points
-from isoflop.fitting.powerlaw import fit_lines
+from isoflop.fitting.powerlaw import Exponents, fit_lines
 from isoflop.fitting.surface import SurfaceStatus
 
 #: The ways to a budget's minimum, all of which are tried.
@@ -61,8 +62,8 @@ class Seen:
 class Headline:
     """The parts of a law that depend on what leads; their meaning is `isoflop.fitting.law.Law`'s.
 
-    `evidence` is what the checks of the minima look at, None where there are no minima; `held_back` says why the
-    surface does not lead, empty where it does.
+    `lines` go through the minima and `evidence` is what the checks of these look at, both None where there are no
+    minima; `held_back` says why the surface does not lead, empty where it does.
     """
 
     method: Literal["parabola", "akima", "parametric"]
@@ -75,6 +76,7 @@ class Headline:
     flops_range: tuple[float, float]
     noise: float
     influence: tuple[Influence, ...]
+    lines: MinimaLines | None
     evidence: MinimaEvidence | None
     held_back: str
 

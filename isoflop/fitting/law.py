@@ -21,16 +21,17 @@ from isoflop.fitting.checks import Check
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.forecasts import NEAREST, Forecaster, Prediction
 from isoflop.fitting.influence import Influence
-from isoflop.fitting.intervals import LEVEL, Estimate, Interval
+from isoflop.fitting.intervals import LEVEL, Interval
 from isoflop.fitting.losscurve import LossCurve
 from isoflop.fitting.methods import Methods, Parametric
 from isoflop.fitting.minima import Method, Minimum, Status
 from isoflop.fitting.points import Excluded
-from isoflop.fitting.powerlaw import PowerLaw
+from isoflop.fitting.powerlaw import Exponents, PowerLaw
 from isoflop.fitting.repetition import effective_tokens
 from isoflop.fitting.rollforward import RollForward
 from isoflop.fitting.sharing import Shared
 from isoflop.fitting.text import law_lines
+from isoflop.fitting.token_types import TypeLaw
 from isoflop.flops import ParamsConvention
 
 if TYPE_CHECKING:
@@ -54,15 +55,6 @@ class Reach(StrEnum):
     BELOW = "below"  #: Below the smallest: train it, it is cheap.
     EXTRAPOLATED = "extrapolated"  #: Up to ×10 beyond the largest: the interval is meant to hold.
     UNCALIBRATED = "uncalibrated"  #: Farther: the interval is a lower bound on what is not known.
-
-
-@dataclass(frozen=True)
-class Exponents:
-    """N* ∝ C^a, D* ∝ C^b, `ratio` = b/a: how much faster data grow than the model, in exponent."""
-
-    a: Estimate
-    b: Estimate
-    ratio: Estimate
 
 
 @dataclass(frozen=True)
@@ -176,6 +168,8 @@ class Law:
         What was examined, each with its verdict in a sentence.
     points, provenance
         What it rests on.
+    types
+        The same for the loss of each token type, where the points carry them.
     """
 
     schema: int
@@ -197,6 +191,7 @@ class Law:
     checks: tuple[Check, ...]
     points: PointsUsed
     provenance: Provenance
+    types: tuple[TypeLaw, ...] = ()
 
     @property
     def interior(self) -> tuple[Minimum, ...]:

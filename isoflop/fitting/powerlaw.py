@@ -36,6 +36,15 @@ class PowerLaw:
         return self.scale * math.exp(self.exponent.value * math.log(flops / self.reference))
 
 
+@dataclass(frozen=True)
+class Exponents:
+    """N* ∝ C^a, D* ∝ C^b, `ratio` = b/a: how much faster data grow than the model, in exponent."""
+
+    a: Estimate
+    b: Estimate
+    ratio: Estimate
+
+
 @dataclass(frozen=True, eq=False)
 class Lines:
     """Least-squares lines y = level + slope·(x − center), one a row, shape (r,) each; NaN where under two points.

@@ -32,6 +32,7 @@ def law_lines(law: Law) -> list[str]:
         "",
         *_methods(law),
         *_conventions(law),
+        *(f"  {each.sentence}" for each in law.types),
         "",
         f"{'C':>9}  {'N*':>7}  {'95 %':<17}  {'D*':>7}  {'95 %':<17}  {'loss':>7}  {'N within 1 %':<17}",
     ]

@@ -38,12 +38,14 @@ SCHEMA = {
     "checks": None,
     "points": {"used", "excluded"},
     "provenance": {"isoflop", "points_digest", "params_convention", "flops_convention", "options", "simulated"},
+    "types": None,
 }
 OPTIONS = {"window", "bootstrap", "seed", "minimum", "huber_delta", "pins", "ties"}
 METHOD = {"a", "b", "difference_a", "difference_b", "budgets", "bias_a", "bias_b"}
 CONVENTION = {
     *("convention", "headline", "a", "b", "minima_a", "minima_b", "parametric_a", "parametric_b"),
 }
+TYPE = {"name", "runs", "minima", "exponents", "against", "reason"}
 ESTIMATE = {"value", "low", "high", "method", "t", "bootstrap"}
 MINIMUM = {
     *("budget", "flops", "status", "reason", "cure", "sizes", "runs", "params", "params_low", "params_high"),
@@ -55,10 +57,11 @@ MINIMUM = {
 @pytest.fixture
 def table(study):
     points = study(noise=0.003)
+    points["loss_text"] = points["loss"] + 1
     # One budget refused, one row excluded.
     top = points["flops"] == points["flops"].max()
     points = points[~top | (points["params"] < points.loc[top, "params"].median())].reset_index(drop=True)
-    points.loc[len(points)] = [1e19, 1e8, 1e9, math.nan]
+    points.loc[len(points)] = [1e19, 1e8, 1e9, math.nan, math.nan]
     return points
 
 
@@ -73,6 +76,8 @@ def test_the_json_schema_is_the_frozen_one(table):
     assert all(set(each) == MINIMUM for each in record["minima"])
     assert all(set(each) == METHOD for each in record["methods"].values())
     assert all(set(each) == CONVENTION for each in record["conventions"])
+    assert [set(each) for each in record["types"]] == [TYPE]
+    assert set(record["types"][0]["against"]) == {"a", "size", "flops"}
     assert set(record["provenance"]["options"]) == OPTIONS
     assert {"E", "A", "B", "alpha", "beta", "a", "b"} <= set(record["parametric"]["intervals"])
     assert all(set(each) == {"name", "status", "message"} for each in record["checks"])
