@@ -65,6 +65,15 @@ def recommend(
     untied_head: Annotated[
         bool, typer.Option("--untied-head", help="With --recipe: the head has a matrix.", rich_help_panel=_SHAPE)
     ] = False,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            "--ladder",
+            metavar="NAME",
+            help="A published ladder in place of the recipe's: soda-suite, chinchilla.",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
     table: Annotated[
         str | None,
         typer.Option("--table", metavar="C,C,…", help="A row for each budget.", rich_help_panel=_COMPARE),
@@ -109,6 +118,8 @@ def recommend(
         raise InputError(f"one of {known} must be given, but got none")
     source, own = _source(law)
     ladder = _ladder(recipe, vocabulary, sequence_length, untied_head)
+    if shapes is not None:
+        ladder = _on(ladder or own or source.ladder, shapes)
     asked: dict[str, Any] = {
         "params": None if params is None else amount(params, "--params"),
         "tokens": None if tokens is None else amount(tokens, "--tokens"),
@@ -200,6 +211,12 @@ def _studied(directory: Path) -> Ladder | None:
         return None
     study = Study.load(place.study_file)
     return Ladder(named(study.recipe), place.load_run(runs[0]).shape.vocabulary, study.model)
+
+
+def _on(ladder: Ladder | None, shapes: str) -> Ladder:
+    if ladder is None:
+        raise InputError(f"--ladder must go with --recipe, for want of a law with one, but got {shapes} alone")
+    return ladder.of(shapes)
 
 
 def _ladder(recipe: str | None, vocabulary: int | None, sequence_length: int | None, untied: bool) -> Ladder | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from isoflop.errors import InputError, NoAnswerError
@@ -19,7 +19,7 @@ from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.hardware import GIB, available, memory
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.recipe import Recipe
-from isoflop.planning.recipes import named
+from isoflop.planning.recipes import named, published_ladder
 from isoflop.planning.runs import Run
 from isoflop.recommendation.resources import Machine
 from isoflop.study import Model, Study
@@ -52,6 +52,10 @@ class Ladder:
             source="the ladder",
         )
         return cls(named(RecipeChoice(base=recipe)), vocabulary, study.model)
+
+    def of(self, published: str) -> Ladder:
+        """The same recipe on the published ladder of that name; `InputError` names the known ones."""
+        return replace(self, recipe=replace(self.recipe, ladder=published_ladder(published)))
 
     @cached_property
     def shapes(self) -> tuple[AnyShape, ...]:

@@ -104,10 +104,10 @@ def far_shape(choice: ShapeChoice, params: Interval) -> str:
     place = ""
     if math.isfinite(params.low) and math.isfinite(params.high):
         place = f" ({'inside' if params.low <= choice.params <= params.high else 'outside'} its interval)"
-    return (
-        f"The nearest shape of the ladder is {side} than the optimal {count(params.value)}{place}, which costs about "
-        f"{percent(choice.loss_ratio - 1)} of the loss."
-    )
+    change = choice.loss_ratio - 1
+    # A size that was given may be far from the optimum, and its nearest shape better.
+    effect = f"costs about {percent(change)} of the loss" if change > 0 else f"has about {percent(-change)} less loss"
+    return f"The nearest shape of the ladder is {side} than {count(params.value)} parameters{place}, which {effect}."
 
 
 def warnings(

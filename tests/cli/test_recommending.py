@@ -70,9 +70,26 @@ def test_a_recipe_gives_shapes(isoflop):
     assert 6 * shape["params"] * shape["run"]["tokens"] == pytest.approx(1e21, rel=1e-3)
 
 
+def test_a_suite_is_built_of_its_own_shapes(isoflop):
+    call = ("recommend", "--law", "soda-surface", "--suite", "135M,600M,1.7B,4B", "--flops", "1e21")
+    rows = json.loads(isoflop(*call, "--ladder", "soda-suite", "--json")[1])["suite"]
+    widths = [(row["shape"]["shape"]["d_model"], row["shape"]["shape"]["n_layers"]) for row in rows]
+    # 135M cannot be trained for so long; the refusal names its shape.
+    assert widths == [(1024, 28), (1024, 28), (2048, 28), (2560, 36)]
+    assert rows[0]["shape"]["refused"][0].startswith("d512-l15: steps must be at most")
+    assert (
+        "5.46 times larger than 135M parameters, which has about 10 % less loss"
+        in isoflop(*call, "--ladder", "soda-suite")[1]
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            ("--flops", "1e22", "--ladder", "soda"),
+            "a published ladder must be one of chinchilla, soda-suite, but got 'soda'",
+        ),
         (("--flops", "0"), "--flops must be positive and finite, but got 0"),
         (("--flops", "1e22 FLOP/s"), "but got '1e22 FLOP/s'; FLOP/s are a speed"),
         (("--gpu-hours", "9", "--gpu", "h101"), "gpu must be one of a100-80, h100"),
@@ -86,6 +103,7 @@ def test_a_recipe_gives_shapes(isoflop):
         (("--cost", "9", "--gpu", "h100"), "a cost must go with a price"),
         (("--audio-hours", "9"), "--audio-hours must go with --token-rate"),
         (("--flops", "1e22", "--params", "1B", "--tokens", "1B"), "params and tokens must cost flops"),
+        (("--law", "llama3", "--flops", "1e22", "--ladder", "soda-suite"), "--ladder must go with --recipe"),
         (("--flops", "1e22", "--vocabulary", "9"), "--vocabulary must go with --recipe"),
         (("--flops", "1e22", "--recipe", "tiny"), "--recipe must go with --vocabulary"),
         (("--table", "1e22", "--suite", "1B"), "at most one comparison"),
