@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo prompts test test-slurm lint format install bench clean
+.PHONY: demo prompts test test-slurm lint format docs install bench clean
 .DEFAULT_GOAL := demo
 
 demo: install  ## rehearse SODA's study on simulated losses (seconds), then run a whole one on speech tokens (minutes)
@@ -29,6 +29,9 @@ format: install  ## mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: install  ## the documentation's site, site/index.html; `make test` builds it too, strictly
+	$(BIN)/mkdocs build --strict
+
 bench: install  ## ratios against plain loops and peers
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/tokens.py
@@ -45,4 +48,4 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	touch $@
 
 clean:  ## remove the environment and caches; studies stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis

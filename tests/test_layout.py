@@ -119,7 +119,8 @@ def test_content_folders_hold_content():
 def test_tests_mirror_the_package():
     #: Tests of the whole house, and of what a room's `__init__` holds.
     others = {
-        *("test_analysis.py", "test_grids.py", "test_layout.py", "test_public.py"),
+        *("test_analysis.py", "test_commands.py", "test_docs.py", "test_grids.py", "test_layout.py"),
+        *("test_notebooks.py", "test_public.py"),
         *("fitting/test_coverage.py", "fitting/test_fit.py"),
         "launching/test_slurm_faults.py",
     }
