@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo prompts test test-slurm lint format docs install bench clean
+.PHONY: demo prompts chromium test test-slurm lint format docs install bench clean
 .DEFAULT_GOAL := demo
 
 demo: install  ## rehearse SODA's study on simulated losses (seconds), then run a whole one on speech tokens (minutes)
@@ -19,6 +19,9 @@ test-slurm: install  ## sweeps on real SLURM clusters, started and stopped on th
 prompts:  ## real speech for the tests: five languages with transcripts, Debian packages (as root)
 	apt-get install -qq --no-install-recommends -o Dpkg::Options::=--path-include=/usr/share/doc/asterisk-core-sounds-* \
 		$(foreach language,en es fr it ru,asterisk-core-sounds-$(language) asterisk-core-sounds-$(language)-g722)
+
+chromium:  ## the browser in which the tests open reports, Debian's (as root)
+	apt-get install -qq --no-install-recommends chromium
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -36,6 +39,7 @@ bench: install  ## ratios against plain loops and peers
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/tokens.py
 	$(BIN)/python benchmarks/tokens_reading.py
+	$(BIN)/python benchmarks/report.py
 
 install: $(INSTALLED)  ## one .venv with everything; quick when nothing changed
 

@@ -14,33 +14,23 @@ from typing import TYPE_CHECKING
 
 from isoflop import store, table_files
 from isoflop.claims import Claims, hold
-from isoflop.errors import CorruptFileError, InputError, MissingExtraError, NoAnswerError, RunError
+from isoflop.errors import CorruptFileError, InputError, MissingExtraError
 from isoflop.facts import data_facts, prior_of
-from isoflop.flops import Shape
 from isoflop.launching.base import Event
 from isoflop.launching.causes import Cause
 from isoflop.launching.profiles import LocalProfile, Profile, SlurmProfile
-from isoflop.launching.states import failures, pardon
+from isoflop.launching.states import pardon
 from isoflop.planning import plan as planning
 from isoflop.planning.plan import Plan
-from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run, trainable
+from isoflop.results import Outcome as Outcome
+from isoflop.results import read as read
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from isoflop.fitting.law import Law
     from isoflop.launching.slurm import Submitted
     from isoflop.planning.suggest import Suggestion
-    from isoflop.recommendation import Recommendation
-
-#: How far beyond its largest budget a study is asked to look.
-_NEXT = 10
-
-#: Parameters below which a study says of itself that it is a smoke test.
-_SMALL_MODELS = 1e6
 
 
 @dataclass(frozen=True)
@@ -50,29 +40,6 @@ class Watcher:
     corpus: Callable[[float, float, str], None] = lambda done, total, message: None
     planned: Callable[[Plan, list[Run]], None] = lambda plan, unfinished: None
     event: Callable[[Event], None] = lambda event: None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study came to. `law` and `recommendation` are None where `reason` says why there is none."""
-
-    directory: Path
-    points: pd.DataFrame
-    law: Law | None
-    recommendation: Recommendation | None
-    reason: str | None
-    report: Path
-
-    @property
-    def provisional(self) -> bool:
-        """Whether runs of the grid are still missing."""
-        return bool(((self.points["state"] != "done") & self.points["in_grid"]).any())
-
-    @property
-    def failed(self) -> list[str]:
-        """Ids of the runs of the grid that failed."""
-        failed = (self.points["state"] == "failed") & self.points["in_grid"]
-        return [str(run) for run in self.points.loc[failed, "run"]]
 
 
 def open_study(
@@ -325,74 +292,3 @@ def _stands(place: StudyDirectory, run: Run) -> bool:
         return place.load_run(run.id) is not None
     except CorruptFileError:
         return False
-
-
-def read(directory: str | Path) -> Outcome:
-    """Fit, recommend and report on what a study directory holds, finished or not; writes points, law and report.
-
-    Raises
-    ------
-    RunError
-        If no run is done.
-    """
-    from isoflop.fitting import fit
-    from isoflop.recommendation import recommend
-    from isoflop.reporting.figures import write_figures
-    from isoflop.reporting.page import write_report
-
-    place = StudyDirectory(Path(directory))
-    study = Study.load(place.study_file)
-    points = store.points(place.root)
-    table_files.write_table(place.points_file, points)
-    planned = points[points["in_grid"]]
-    if not (planned["state"] == "done").any():
-        causes = "; ".join(f"{run}: {cause}" for run, cause in failures(place).items()) or "none has been run"
-        raise RunError(f"a study must have a finished run to be read, but {place.root} has none: {causes}")
-    law, recommendation, reason = None, None, None
-    try:
-        law = fit(points, window=study.fit.window)
-    except NoAnswerError as error:
-        reason = str(error)
-        for outdated in (place.law_file, place.figures / "optimum.png"):
-            outdated.unlink(missing_ok=True)
-    else:
-        store.write_json(place.law_file, law.to_json())
-        recommendation = recommend(law, flops=_NEXT * float(planned["budget"].max()), ladder=_ladder(study, place))
-    write_figures(place.figures, points, law, recommendation)
-    write_report(
-        place.report_file,
-        study_name=study.name,
-        points=points,
-        law=law,
-        recommendation=recommendation,
-        reason=reason,
-        notes=_notes(planned),
-    )
-    return Outcome(place.root, points, law, recommendation, reason, place.report_file)
-
-
-def _ladder(study: Study, place: StudyDirectory) -> list[Shape]:
-    vocabulary = place.load_run(place.run_ids()[0]).shape.vocabulary
-    shapes = named(study.recipe).every_shape(vocabulary, study.model)
-    return [shape for shape in shapes if isinstance(shape, Shape)]
-
-
-def _notes(points: pd.DataFrame) -> list[str]:
-    """What a reader of the report should know about how its points came to be; of a rehearsal's the report says it."""
-    if "simulated" in points:
-        return []
-    notes = []
-    done = int((points["state"] == "done").sum())
-    if done < len(points):
-        notes.append(f"Provisional: {done} of {len(points)} runs are done; the others are not in the fit.")
-    if points["params"].max() < _SMALL_MODELS:
-        notes.append(
-            "This is a smoke test on small models: it shows that every step works on real tokens. At these sizes the "
-            "design (schedule, rate, batch, what counts as N) moves the exponents by more than the intervals say."
-        )
-    if points["trunk"].nunique() < len(points):
-        notes.append(
-            "All runs read the same data in the same order, and those of one trunk are the same run up to their "
-            "decays. The intervals heed what a trunk's runs share, not what the order of the data does to all."
-        )
-    return notes

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from isoflop.cli.options import DirOption, JsonOption, StudyArgument, print_json, require_place, say
+from isoflop.cli.options import STOPPED, DirOption, JsonOption, StudyArgument, print_json, require_place, say
 from isoflop.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from isoflop.fitting.law import Law
+    from isoflop.results import Format, Outcome
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="POINTS|STUDY", help="A points table or a study directory.")]
 ColumnsOption = Annotated[
@@ -35,7 +37,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs to `app`."""
     app.command(epilog="Example: isoflop fit studies/demo --json")(fit)
     app.command(epilog="Example: isoflop check law.json later.csv")(check)
-    app.command(epilog="Example: isoflop report studies/demo")(report)
+    app.command(epilog="Example: isoflop report studies/demo --watch")(report)
 
 
 def fit(
@@ -132,16 +134,67 @@ def check(
         typer.echo(str(card))
 
 
-def report(study: StudyArgument, directory: DirOption = None, as_json: JsonOption = False) -> None:
-    """Fit what is done and write the report, its figures and the points table into the study directory."""
-    from isoflop import workflow
+def report(
+    study: StudyArgument,
+    directory: DirOption = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="html|md|png",
+            help="Page, Markdown with its pictures, or figures; may be given again.  [default: html]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write the report there, and nothing into the study directory."),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write it anew every few seconds until all is done; the page reloads itself."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit what is done and write the report, the law and the points table into the study directory."""
+    from isoflop import results, workflow
 
+    chosen = _formats(formats)
+    if watch and as_json:
+        raise InputError("--watch must be given without --json, but got both")
+    if out is not None:
+        require_place(out, "--out", directory=True)
     _, place = workflow.open_study(study, (), directory)
-    outcome = workflow.read(place.root)
-    if as_json:
-        print_json({"report": outcome.report, "figures": place.figures, "reason": outcome.reason})
+    if watch:
+        try:
+            outcome = results.watch(place.root, chosen, out, tell=_tell_watched)
+        except KeyboardInterrupt:
+            raise typer.Exit(STOPPED) from None
     else:
-        typer.echo(f"report: {outcome.report}")
+        outcome = results.read(place.root, chosen, out)
+    if as_json:
+        files = [str(path) for path in outcome.written]
+        print_json({"report": outcome.report, "figures": outcome.figures, "reason": outcome.reason, "files": files})
+    else:
+        for path in outcome.written:
+            if path.suffix != ".png" or chosen == ["png"]:
+                typer.echo(f"report: {path}")
+
+
+def _formats(asked: list[str] | None) -> list[Format]:
+    """The formats asked for, each once; several may stand in one option, with commas."""
+    from isoflop.results import Format
+
+    names = list(dict.fromkeys(name.strip() for each in asked or ["html"] for name in each.split(",")))
+    wrong = [name for name in names if name not in get_args(Format)]
+    if wrong:
+        raise InputError(f"--format must be one of {', '.join(get_args(Format))}, but got {wrong[0]!r}")
+    return cast("list[Format]", names)
+
+
+def _tell_watched(outcome: Outcome) -> None:
+    states = outcome.points.loc[outcome.points["in_grid"], "state"].value_counts(sort=False)
+    told = ", ".join(f"{number} {state}" for state, number in states.items())
+    say(f"{time.strftime('%H:%M:%S')}  {told}  {outcome.report.parent}")
 
 
 def _law(path: Path) -> Law:
@@ -188,7 +241,8 @@ def _folders(directory: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _write_figures(folder: Path, points: pd.DataFrame, law: Law) -> None:
-    from isoflop.reporting.figures import write_figures
+    from isoflop.reporting.content import Content
+    from isoflop.reporting.figures import draw, write_figures
 
-    for path in write_figures(folder, points, law):
+    for path in write_figures(folder, draw(Content(folder.name, points, law))):
         say(f"wrote {path}")

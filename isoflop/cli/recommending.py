@@ -200,17 +200,12 @@ def _source(law: str) -> tuple[Source, Ladder | None]:
 
 def _studied(directory: Path) -> Ladder | None:
     """The ladder of a study directory; None while it has no runs, which know the vocabulary."""
-    from isoflop.planning.recipes import named
-    from isoflop.recommendation.ladder import Ladder
+    from isoflop.results import ladder
     from isoflop.store import StudyDirectory
     from isoflop.study import Study
 
     place = StudyDirectory(directory)
-    runs = place.run_ids()
-    if not place.study_file.exists() or not runs:
-        return None
-    study = Study.load(place.study_file)
-    return Ladder(named(study.recipe), place.load_run(runs[0]).shape.vocabulary, study.model)
+    return ladder(Study.load(place.study_file), place) if place.study_file.exists() else None
 
 
 def _on(ladder: Ladder | None, shapes: str) -> Ladder:

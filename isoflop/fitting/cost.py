@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
-from numpy.polynomial import Polynomial, polynomial
+from numpy.polynomial import polynomial
 
 from isoflop.fitting.columns import Floats
 from isoflop.flops import TRAINING_OVER_FORWARD
@@ -77,9 +77,9 @@ class CostModel:
         """γ = dln f/dln N and γ' = dγ/dln N at ln N, of `log_params`' shape."""
         inside = np.clip(log_params, math.log(self.low), math.log(self.high))
         u = (inside - self.center) / self.scale
-        log_f = Polynomial(np.array(self.coefficients))
-        slope: Floats = np.asarray(log_f.deriv()(u) / self.scale, dtype=np.float64)
-        bend: Floats = np.asarray(log_f.deriv(2)(u) / self.scale**2, dtype=np.float64)
+        log_f = np.array(self.coefficients)
+        slope: Floats = np.asarray(polynomial.polyval(u, polynomial.polyder(log_f)) / self.scale, dtype=np.float64)
+        bend: Floats = np.asarray(polynomial.polyval(u, polynomial.polyder(log_f, 2)) / self.scale**2, dtype=np.float64)
         return slope, np.where(inside == log_params, bend, 0.0)
 
     def log_per_token(self, log_params: float | Floats) -> Floats:

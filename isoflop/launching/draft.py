@@ -154,7 +154,9 @@ class Draft:
             log=self.folder.resolve() / "log",
         )
         if part == FIT:
-            return write(self.profile.fit, tasks=None, module="isoflop", arguments=["report", study])
+            return write(
+                self.profile.fit, tasks=None, module="isoflop", arguments=["report", study, "--format", "html,png"]
+            )
         entry = self.parts[part]
         return write(
             next(found.options for found in self.profile.classes if found.name == entry["class"]),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: More points than this are thinned in a figure: it would be one blot.
 _MOST_POINTS = 5000
+#: Signs of a run's name that stand beside a figure; more would leave it no room.
+_LONGEST_NAME = 44
 
 
 def residuals_figure(points: pd.DataFrame, law: Law, theme: Theme = LIGHT) -> Figure | None:
@@ -109,6 +111,11 @@ def _draw_drift(axes: Axes, law: Law, theme: Theme) -> None:
     dress(axes, theme, x="budgets up to C", y="a", title="the exponent a as budgets came")
 
 
+def _shorten(name: str) -> str:
+    """A run's name, or several, as a figure has room for."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
 def influence_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:
     """The exponent a without each of the runs that move it most; None where there are none."""
     if not law.influence:
@@ -131,7 +138,7 @@ def influence_figure(law: Law, theme: Theme = LIGHT) -> Figure | None:
             color=WARNING if outside else [ramp(theme, 5)[2]],
             zorder=3,
         )
-    labels = [f"{each.name}  (C = {power(each.budget)}, N = {count(each.params)})" for each in worst]
+    labels = [f"{_shorten(each.name)}  (C = {power(each.budget)}, N = {count(each.params)})" for each in worst]
     axes.set_yticks(range(len(worst)), labels)
     dress(axes, theme, x="a without it", y="", title="the runs that move the minima's exponent a most")
     axes.grid(visible=False, axis="y")

@@ -7,6 +7,8 @@ the figures survive a grey printer and colour-blind eyes. Figures are made witho
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,18 @@ from isoflop.fitting.minima import Minimum, Status
 from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, power
 from isoflop.recommendation import Recommendation
+from isoflop.reporting.content import Content
 from isoflop.reporting.diagnostics import hold_out_figure, influence_figure, residuals_figure
+from isoflop.reporting.findings import Course, Quantity, course
 from isoflop.reporting.style import DARK, LIGHT, WARNING, Theme, announce, dress, panels, ramp, tick
 from isoflop.store import replacing
 
-__all__ = ["DARK", "LIGHT", "optimum_figure", "profiles_figure", "svg", "write_figures"]
+__all__ = ["DARK", "LIGHT", "Drawings", "draw", "optimum_figure", "profiles_figure", "svg", "write_figures"]
+
+#: Every figure: the name of its file, without the suffix.
+NAMES = ("profiles", "optimum", "residuals", "hold_out", "influence")
+#: Those that a page shows where scripts are off.
+PAGE_NAMES = ("profiles", "optimum")
 
 #: Dots per inch of the PNG files: 200 and more on paper at the width of a page.
 _DPI = 150
@@ -36,9 +45,6 @@ _DPI = 150
 _SIMULATED = "simulated: a rehearsal, no model was trained"
 #: More profiles than this are not labelled: their labels would hide them.
 _MOST_LABELS = 16
-
-#: How far power laws are drawn beyond the largest budget where no recommendation says so.
-_BEYOND = 10.0
 
 
 def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT) -> Figure:
@@ -70,23 +76,25 @@ def profiles_figure(points: pd.DataFrame, law: Law | None, theme: Theme = LIGHT)
     return figure
 
 
-def optimum_figure(law: Law, recommendation: Recommendation | None = None, theme: Theme = LIGHT) -> Figure:
+def optimum_figure(
+    law: Law, recommendation: Recommendation | None = None, theme: Theme = LIGHT, asked: Course | None = None
+) -> Figure:
     """Draw N*, D* and the loss against C, with the law, its 95 % band and, if there is one, the recommendation.
 
-    The law is solid over the budgets it was fitted to and dashed beyond them.
+    The law is solid over the budgets it was fitted to and dashed beyond them; `asked` is what it says there, where it
+    was asked already.
     """
     figure, drawn = panels(11.4, 3)
     a, b = law.exponents.a, law.exponents.b
-    flops = _drawn_flops(law, recommendation)
-    optima = [law.optimum(float(each)) for each in flops]
+    along = course(law, recommendation) if asked is None else asked
     color = ramp(theme, 5)[2]
-    panels_of = (
-        ("params", "parameters", _title("N*", a)),
-        ("tokens", "tokens", _title("D*", b)),
+    panels_of: tuple[tuple[Quantity, str, str], ...] = (
+        ("params", "parameters", _title("N* ∝ Cᵃ, a", a)),
+        ("tokens", "tokens", _title("D* ∝ Cᵇ, b", b)),
         ("loss", "nats per token", "loss at the optimum"),
     )
     for axes, (name, unit, title) in zip(drawn, panels_of, strict=True):
-        _draw_law(axes, law, flops, [getattr(optimum, name) for optimum in optima], color)
+        _draw_law(axes, law, along, name, color)
         _draw_minima(axes, law, name, theme)
         if recommendation is not None:
             _draw_choice(axes, recommendation.flops, getattr(recommendation, name), theme)
@@ -168,15 +176,9 @@ def _draw_minimum(axes: Axes, minimum: Minimum, curve: tuple[Floats, Floats], co
     )
 
 
-def _drawn_flops(law: Law, recommendation: Recommendation | None) -> Floats:
-    lowest, highest = law.budgets
-    last = highest * _BEYOND if recommendation is None else max(highest, recommendation.flops) * 1.6
-    first = lowest / 1.6 if recommendation is None else min(lowest, recommendation.flops) / 1.6
-    return np.geomspace(first, last, 80)
-
-
-def _draw_law(axes: Axes, law: Law, flops: Floats, values: list[Interval], color: Any) -> None:
-    center, low, high = np.array([(each.value, each.low, each.high) for each in values]).T
+def _draw_law(axes: Axes, law: Law, along: Course, name: Quantity, color: Any) -> None:
+    flops = along.flops
+    center, low, high = along.of(name)
     axes.fill_between(flops, low, high, color=color, alpha=0.22, linewidth=0, zorder=1)
     lowest, highest = law.budgets
     fitted = (flops >= lowest) & (flops <= highest)
@@ -217,26 +219,44 @@ def _draw_choice(axes: Axes, flops: float, chosen: Interval, theme: Theme) -> No
 
 
 def _title(name: str, exponent: Estimate) -> str:
-    return f"{name} ∝ $C^{{{exponent.value:.3f}}}$  [{bound(exponent.low)}, {bound(exponent.high)}]"
+    return f"{name} = {exponent.value:.3f} [{bound(exponent.low)}, {bound(exponent.high)}]"
 
 
-def write_figures(
-    directory: Path, points: pd.DataFrame, law: Law | None, recommendation: Recommendation | None = None
-) -> list[Path]:
-    """Write every figure that there is to `directory` as PNG, each whole or not at all; returns their paths."""
-    figures: dict[str, Figure | None] = {"profiles.png": profiles_figure(points, law)}
+@dataclass(frozen=True, eq=False)
+class Drawings:
+    """Figures by name; `course` is what the law says along its budgets, None without a law."""
+
+    figures: dict[str, Figure]
+    course: Course | None
+
+
+def draw(content: Content, names: Collection[str] = NAMES) -> Drawings:
+    """Draw the figures of these `names` that there are, for white paper; none where no point can be drawn."""
+    points, law, chosen = content.points, content.law, content.recommendation
+    if not len(content.judged.row):
+        return Drawings({}, None)
+    along = None if law is None else course(law, chosen)
+    makers: dict[str, Callable[[], Figure | None]] = {"profiles": lambda: profiles_figure(points, law)}
     if law is not None:
-        figures |= {
-            "optimum.png": optimum_figure(law, recommendation),
-            "residuals.png": residuals_figure(points, law),
-            "hold_out.png": hold_out_figure(law),
-            "influence.png": influence_figure(law),
+        makers |= {
+            "optimum": lambda: optimum_figure(law, chosen, asked=along),
+            "residuals": lambda: residuals_figure(points, law),
+            "hold_out": lambda: hold_out_figure(law),
+            "influence": lambda: influence_figure(law),
         }
+    found = {name: make() for name, make in makers.items() if name in names}
+    return Drawings({name: figure for name, figure in found.items() if figure is not None}, along)
+
+
+def write_figures(directory: Path, drawings: Drawings) -> list[Path]:
+    """Write every figure to `directory` as PNG, each whole or not at all, in place of those before; returns paths."""
+    for name in NAMES:
+        if name not in drawings.figures:
+            (directory / f"{name}.png").unlink(missing_ok=True)
     written = []
-    for name, figure in figures.items():
-        if figure is None:
-            continue
-        with replacing(directory / name) as temporary:
+    for name, figure in drawings.figures.items():
+        path = directory / f"{name}.png"
+        with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-        written.append(directory / name)
+        written.append(path)
     return written

@@ -10,10 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from isoflop.fitting.words import count
+from isoflop.fitting.words import count, power
 
 #: The colour of what warns (Okabe and Ito's vermilion), which every eye tells from viridis; markers differ, too.
 WARNING = "#d55e00"
@@ -40,6 +41,11 @@ def ramp(theme: Theme, steps: int) -> list[Any]:
     """Colours for `steps` ordered things, dark to light."""
     low, high = theme.ramp
     return [matplotlib.colormaps["viridis"](place) for place in np.linspace(low, high, max(steps, 1))]
+
+
+def hex_ramp(theme: Theme, steps: int) -> list[str]:
+    """The same colours as a page writes them."""
+    return [to_hex(color) for color in ramp(theme, steps)]
 
 
 def panels(width: float, count: int, *, gap: float = MARGIN, sharey: bool = False) -> tuple[Figure, list[Axes]]:
@@ -75,10 +81,13 @@ def dress(axes: Axes, theme: Theme, *, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(visible=True, which="major", color=theme.faint, alpha=0.25, linewidth=0.6)
-    # Ticks are most of what a figure costs: these tell a logarithmic axis as well as eight a decade do.
+    # Ticks are most of what a figure costs: these tell a logarithmic axis as well as eight a decade do, and plain
+    # labels, the page's own, as well as typeset powers.
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
+            axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
             axis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", colors=theme.ink, labelsize=9)
     _color_spines(axes.spines.values(), theme)
 

@@ -115,3 +115,13 @@ def test_report_of_what_is_no_study_exits_2(isoflop, tmp_path):
     code, _, err = isoflop("report", tmp_path)
     assert code == 2
     assert "study.yaml" in err
+
+
+def test_reports_are_refused_before_anything_is_read(isoflop, tmp_path):
+    code, out, err = isoflop("report", tmp_path, "--format", "html,pdf")
+    assert (code, out, err) == (2, "", "error: --format must be one of html, md, png, but got 'pdf'\n")
+    (tmp_path / "file").touch()
+    code, _, err = isoflop("report", tmp_path, "--out", tmp_path / "file")
+    assert (code, err) == (2, f"error: --out must name a directory, but {tmp_path / 'file'} is a file\n")
+    code, _, err = isoflop("report", tmp_path, "--watch", "--json")
+    assert (code, err) == (2, "error: --watch must be given without --json, but got both\n")

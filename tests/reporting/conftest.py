@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from isoflop.fitting import fit
-from isoflop.flops import Shape
 from isoflop.recommendation import recommend
+from isoflop.recommendation.ladder import Ladder
+from isoflop.reporting.content import Content, Progress, Work
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +51,42 @@ def law(points):
 
 @pytest.fixture(scope="module")
 def recommendation(law):
-    ladder = [Shape(4, width, 2, 2, 64, 4 * width, 256, 1024, tied_head=True) for width in range(128, 8192, 128)]
-    return recommend(law, flops=1e21, ladder=ladder)
+    return recommend(law, flops=1e21, ladder=Ladder.named("marin-2025", 1024, 256))
+
+
+@pytest.fixture(scope="module")
+def work(points):
+    """What each run did: one failed half way."""
+    done = {
+        row["run"]: Work("done", step=100, steps=100, flops=row["flops"], seconds=3.6, device="cpu", cost=0.5)
+        for row in points.to_dict("records")
+    }
+    failed = points.loc[8, "run"]
+    return {**done, failed: Work("failed", 50, 100, points.loc[8, "flops"] / 2, reason="out of memory: <b>no room</b>")}
+
+
+@pytest.fixture(scope="module")
+def progress(points):
+    return Progress(
+        spent_flops=1e20,
+        planned_flops=4e20,
+        device_hours=2.5,
+        seconds_left=7200.0,
+        cost=5.0,
+        advice={points.loc[8, "run"]: "take a smaller micro_batch"},
+    )
+
+
+@pytest.fixture(scope="module")
+def content(points, law, recommendation, work, progress):
+    return Content(
+        study_name="demo <b>",
+        points=points,
+        law=law,
+        recommendation=recommendation,
+        notes=("A smoke test & no more: <i>small</i> models.",),
+        work=work,
+        progress=progress,
+        study_text="name: demo # </pre><script>alert('study')</script>",
+        made_with=(("trained with", "torch <9>"),),
+    )

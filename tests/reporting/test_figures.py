@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from isoflop.fitting import fit
-from isoflop.reporting.figures import DARK, optimum_figure, profiles_figure, svg, write_figures
+from isoflop.reporting.content import Content
+from isoflop.reporting.figures import DARK, draw, optimum_figure, profiles_figure, svg, write_figures
 
 
 def test_profiles_show_every_used_point_every_minimum_and_why_a_budget_was_refused(points, law):
@@ -64,15 +65,17 @@ def test_svg_is_the_same_for_the_same_figure_and_has_no_background(points, law):
     assert text.startswith("<?xml")
 
 
-def test_png_files_are_written_whole_and_nothing_else(points, law, recommendation, tmp_path):
-    written = write_figures(tmp_path / "figures", points, law, recommendation)
+def test_png_files_are_written_whole_and_nothing_else(content, points, tmp_path):
+    written = write_figures(tmp_path / "figures", draw(content))
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         *("hold_out.png", "influence.png", "optimum.png", "profiles.png", "residuals.png"),
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     first = [path.read_bytes() for path in written]
-    assert [path.read_bytes() for path in write_figures(tmp_path / "figures", points, law, recommendation)] == first
-    assert [path.name for path in write_figures(tmp_path / "none", points, None)] == ["profiles.png"]
+    assert [path.read_bytes() for path in write_figures(tmp_path / "figures", draw(content))] == first
+    # Figures of a law that is no more go with it.
+    again = write_figures(tmp_path / "figures", draw(Content("early", points)))
+    assert again == list((tmp_path / "figures").iterdir()) == [tmp_path / "figures" / "profiles.png"]
 
 
 def test_pyplot_is_never_loaded():
