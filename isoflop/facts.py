@@ -8,7 +8,8 @@ from isoflop.planning import prior
 from isoflop.planning.ledger import DataFacts, SourceFacts
 from isoflop.planning.prior import Prior
 from isoflop.store import StudyDirectory
-from isoflop.study import Abstract, Study
+from isoflop.study import Study
+from isoflop.study_data import Abstract, External
 
 
 def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFacts:
@@ -25,6 +26,8 @@ def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFac
 
     if study.data.abstract is not None:
         return _abstract_facts(study.data.abstract)
+    if study.data.external is not None:
+        return _external_facts(study.data.external)
     length = study.model.sequence_length
     if study.data.corpus is not None:
         corpus = Corpus.open(study.data.corpus)
@@ -33,6 +36,11 @@ def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFac
         corpus = Corpus.open(directory.corpus)
         return facts(corpus, corpus.fingerprint, length)
     return DataFacts(embedded.fingerprint(), embedded.VOCABULARY, unique_tokens=None)
+
+
+def _external_facts(data: External) -> DataFacts:
+    """What is known of data that the study's own trainer brings."""
+    return DataFacts(f"external-{data.name}", data.vocabulary, data.samples)
 
 
 def _abstract_facts(data: Abstract) -> DataFacts:

@@ -219,6 +219,8 @@ class Listed:
         Its width, for rules that need one; 0 where there is none.
     vocabulary, sequence_length
         Of the data it reads.
+    options
+        Names and plain values for the trainer that builds it, sorted by name.
     """
 
     name: str
@@ -228,6 +230,7 @@ class Listed:
     sequence_length: int
     non_embedding: int = 0
     d_model: int = 0
+    options: tuple[tuple[str, bool | int | float | str], ...] = ()
 
     def __post_init__(self) -> None:
         validated_name(self.name)

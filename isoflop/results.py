@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from isoflop import store, table_files
 from isoflop.errors import NoAnswerError, RunError
 from isoflop.launching.causes import Cause
-from isoflop.launching.states import RunState, Survey, failures, survey
+from isoflop.launching.states import RunState, Survey, failed_because, survey
 from isoflop.planning.recipes import named
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
@@ -95,8 +95,9 @@ def read(directory: str | Path, formats: Collection[Format] = FORMATS, out: Path
     place = StudyDirectory(Path(directory))
     points = store.points(place.root)
     if not (points["in_grid"] & (points["state"] == "done")).any():
-        causes = "; ".join(f"{run}: {cause}" for run, cause in failures(place).items()) or "none has been run"
-        raise RunError(f"a study must have a finished run to be read, but {place.root} has none: {causes}")
+        raise RunError(
+            f"a study must have a finished run to be read, but {place.root} has none: {failed_because(place)}"
+        )
     return _read(place, points, formats, out)
 
 

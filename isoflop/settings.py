@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -32,8 +33,31 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+#: A number that PyYAML leaves as text.
+_POWER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _plain(value: Any) -> Any:
+    """Read ``3e-4`` as a number here too, and refuse what is none of numbers, text, true and false."""
+    if isinstance(value, str) and _POWER.fullmatch(value):
+        value = float(value)
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"must be a finite number, text, true or false, but got {value!r}")
+    return value
+
+
+def _option_name(value: Any) -> Any:
+    if not isinstance(value, str) or not (value.isascii() and value.isidentifier()):
+        raise ValueError(f"names must be letters, digits and '_', but got {value!r}")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+#: What a section passes on to code that is not ours: plain values by name.
+Options = dict[
+    Annotated[str, BeforeValidator(_option_name)], Annotated[bool | int | float | str, BeforeValidator(_plain)]
+]
 
 
 class Section(BaseModel):

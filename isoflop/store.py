@@ -5,6 +5,7 @@
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
     runs/<id>/run.json  status.json  metrics.csv  checkpoints/  weights/  result.json  log/  cancelled.json
+              outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
 
 Every file is written beside its place and renamed or linked into it, so a reader sees a whole file or none, and a
@@ -72,6 +73,16 @@ class RunDirectory:
     def weights(self) -> Path:
         """The final weights, where the study keeps them: one checkpoint without the optimiser's state."""
         return self.root / "weights"
+
+    @property
+    def outputs(self) -> Path:
+        """What a trainer of the study's own keeps."""
+        return self.root / "outputs"
+
+    @property
+    def exchange(self) -> Path:
+        """The files through which a command that trains the run is spoken with."""
+        return self.root / "exchange"
 
     @property
     def result_file(self) -> Path:

@@ -21,81 +21,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from isoflop.errors import InputError
 from isoflop.names import validated_name
 from isoflop.settings import Number, Section, Whole, explain
+from isoflop.study_data import Data
+from isoflop.study_ladder import resolve_ladder
 from isoflop.study_recipe import RecipeChoice
+from isoflop.study_trainer import TrainerChoice
 
-#: How far the shares of a mixture may miss one in sum.
-_SHARES = 1e-3
 #: A parabola needs three points.
 _FEWEST_SIZES = 3
-
-
-class Source(Section):
-    """One source of a described corpus."""
-
-    unique_tokens: Whole = Field(ge=1, description="distinct training tokens; twins of a document count once")
-    share: Number = Field(gt=0, le=1, description="part of a run's tokens that it gives (fraction)")
-    tokens_per_second: Number | None = Field(
-        None, gt=0, description="audio tokens a second of sound; default: no audio"
-    )
-    audio_share: Number = Field(1.0, gt=0, le=1, description="part of its tokens that are audio (fraction)")
-    orders: Whole = Field(
-        1, ge=1, description="orders in which each document is emitted: twins, of which one is unique"
-    )
-
-
-class Abstract(Section):
-    """Data that is only described: such a study is planned and rehearsed, never trained."""
-
-    vocabulary: Whole = Field(ge=2, description="entries of the vocabulary")
-    unique_tokens: Whole | None = Field(
-        None, ge=1, description="distinct training tokens; twins of a document count once"
-    )
-    sources: dict[str, Source] = Field({}, description="or the same by source, each with its share of a run's tokens")
-
-    @model_validator(mode="after")
-    def _total_or_sources(self) -> Self:
-        if (self.unique_tokens is None) == (not self.sources):
-            raise ValueError(
-                "exactly one of unique_tokens and sources must be given, but got "
-                f"{'neither' if self.unique_tokens is None else 'both'}"
-            )
-        total = sum(source.share for source in self.sources.values())
-        if self.sources and abs(total - 1) > _SHARES:
-            raise ValueError(f"the shares of the sources must sum to 1, but got {total:g}")
-        return self
-
-
-class Data(Section):
-    """What the models read: exactly one of the three."""
-
-    embedded: bool = Field(False, description="speech and text made on the spot from the Python library's own prose")
-    corpus: Path | None = Field(None, description="folder of token shards; a relative path starts at the study file")
-    abstract: Abstract | None = Field(None, description="only described: planned, never trained")
-    weights: dict[str, Number] = Field(
-        {}, description="shares of the corpus's sources in a run's tokens, in any unit; default: by their tokens"
-    )
-    text_share: Number | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="part of a run's tokens from sources of text alone (fraction); default: as weighted",
-    )
-
-    @field_validator("corpus")
-    @classmethod
-    def _a_path(cls, value: Path | None) -> Path | None:
-        if value is not None and "\0" in str(value):
-            raise ValueError(f"must be a path, but got {str(value)!r}")
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        chosen = [self.embedded, self.corpus is not None, self.abstract is not None]
-        if sum(chosen) != 1:
-            raise ValueError(f"exactly one of embedded, corpus and abstract must be given, but got {sum(chosen)}")
-        if self.corpus is None and (self.weights or self.text_share is not None):
-            raise ValueError("weights and text_share must be of a corpus, but got no corpus")
-        return self
 
 
 class Model(Section):
@@ -281,12 +213,16 @@ class Study(Section):
 
     name: str = Field(description="name of the study and of its directory: letters, digits, '.', '_', '-'")
     data: Data = Field(
-        Data(embedded=True), description="what the models read: embedded, {corpus: DIR} or {abstract: …}"
+        Data(embedded=True),
+        description="what the models read: embedded, {corpus: DIR}, {abstract: …} or {external: NAME}",
     )
     model: Model = Field(Model(), description="what all models share")
     recipe: RecipeChoice = Field(RecipeChoice(), description="the rules for shape, batch, rate and schedule")
     grid: Grid = Field(description="budgets and sizes")
     training: Training = Field(Training(), description="what every run shares beside the recipe")
+    trainer: TrainerChoice | None = Field(
+        None, description="what trains the runs instead: package.module:function, {lightning: …} or {command: …}"
+    )
     limits: Limits = Field(Limits(), description="beyond these a cell is dropped")
     fit: Reading = Field(Reading(), description="how the points are read")
     hardware: Hardware | None = Field(None, description="for memory, hours and cost; default: not estimated")
@@ -311,6 +247,22 @@ class Study(Section):
     @classmethod
     def _data_by_name(cls, value: Any) -> Any:
         return {"embedded": True} if value == "embedded" else value
+
+    @field_validator("trainer", mode="before")
+    @classmethod
+    def _trainer_by_name(cls, value: Any) -> Any:
+        return {"python": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _trainer_fits(self) -> Self:
+        if self.trainer is None and self.data.external is not None:
+            raise ValueError(
+                f"a trainer must be given where data are external, but got {self.data.external.name!r} alone"
+            )
+        if self.trainer is not None:
+            rows = self.recipe.ladder or ()
+            self.trainer.check_options({name for row in rows for name in row.options})
+        return self
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -339,6 +291,7 @@ class Study(Section):
             raise InputError(f"a study file must hold keys and values, but {path} holds {type(content).__name__}")
         for override in overrides:
             _apply(content, override)
+        resolve_ladder(content, path.parent)
         study = cls.parse(content, source=str(path))
         return study._with_paths_from(path.parent)
 
@@ -358,6 +311,8 @@ class Study(Section):
         if self.grid.prior is not None and self.grid.prior.law is not None:
             prior = PriorChoice(law=(folder / self.grid.prior.law).resolve())
             updates["grid"] = self.grid.model_copy(update={"prior": prior})
+        if self.trainer is not None:
+            updates["trainer"] = self.trainer.in_folder(folder)
         return self.model_copy(update=updates)
 
     def to_yaml(self) -> str:
@@ -370,6 +325,7 @@ _SHORT: dict[str, Callable[[str], dict[str, Any]]] = {
     "recipe": lambda word: {"base": word},
     "prior": lambda word: {"published": word},
     "data": lambda word: {word: True},
+    "trainer": lambda word: {"python": word},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from isoflop.settings import Number, Section, Whole
+from isoflop.settings import Number, Options, Section, Whole
 
 _DEFAULT = "default: the recipe's"
 
@@ -29,6 +29,7 @@ class Size(Section):
     flops_per_token: Number | None = Field(None, gt=0, description="its training FLOPs (forward, backward) per token")
     flops_per_sample: Number | None = Field(None, gt=0, description="the same per sample: then D counts samples")
     learning_rate: Number | None = Field(None, gt=0, description="its peak rate; default: the recipe's rule")
+    options: Options = Field({}, description="for the study's own trainer: numbers, text, true or false")
 
     @model_validator(mode="after")
     def _shape_or_table(self) -> Self:
@@ -42,6 +43,8 @@ class Size(Section):
         if self.params is None:
             if costs != [None, None] or self.non_embedding is not None:
                 raise ValueError(f"a shape's FLOPs are counted, not given, but got {sorted(self.model_fields_set)}")
+            if self.options:
+                raise ValueError(f"a shape must have no options, but got {sorted(self.options)}")
             if self.learning_rate is not None:
                 raise ValueError(
                     f"a shape's rate follows the recipe's rule, but got learning_rate {self.learning_rate:g}"
@@ -64,7 +67,9 @@ class RecipeChoice(Section):
 
     base: str = Field("tiny", description="name of the recipe: tiny, marin-2025, chinchilla")
     ladder: tuple[Size, ...] | None = Field(
-        None, min_length=1, description=f"the study's own sizes, smallest first; {_DEFAULT}"
+        None,
+        min_length=1,
+        description=f"the study's own sizes, smallest first: rows, a .csv, package.module:function; {_DEFAULT}",
     )
     published_ladder: str | None = Field(
         None, description=f"or published sizes by name: chinchilla, soda-suite; {_DEFAULT}"

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from isoflop.study import Data, Grid, PriorChoice, Study
+from isoflop.study import Grid, PriorChoice, Study
+from isoflop.study_data import Data
 
 #: FLOPs are written as 2.5e10, fractions and rates as they are.
 _SCIENTIFIC_FROM = 1e6

@@ -134,7 +134,7 @@ def run(
     """
     place = _place(study, directory)
     refuse_rehearsal(place)
-    _refuse(study, place)
+    admit(study, place)
     watcher = watcher or Watcher()
     return execute(place, lambda: prepare(study, place, watcher), profile, watcher, patience)
 
@@ -187,7 +187,7 @@ def submit(
     from isoflop.launching import slurm
 
     place = _place(study, directory)
-    _refuse(study, place)
+    admit(study, place)
     with hold(place.root, patience):
         planned = prepare(study, place, watcher or Watcher(), verify=False)
         return slurm.submit(place, planned.runs, profile, canary=canary)
@@ -197,16 +197,18 @@ def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
     return StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
 
 
-def _refuse(study: Study, place: StudyDirectory) -> None:
-    """Refuse what cannot be run, before anything is written."""
+def admit(study: Study, place: StudyDirectory) -> None:
+    """Refuse what cannot be run, before anything is written; then make the study directory."""
     if not place.rehearsed:
-        _require("torch", "lightning")
+        if study.trainer is None or study.trainer.lightning is not None:
+            _require("torch", "lightning")
         if study.data.abstract is not None:
             raise InputError(
                 "data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)"
             )
         for planned_run in plan(study, place.root).runs:
-            trainable(planned_run)
+            if study.trainer is None:
+                trainable(planned_run)
     create(place)
 
 
@@ -217,7 +219,7 @@ def prepare(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool 
     """
     planned = plan(study, place.root)
     write_plan(study, place, planned)
-    if place.rehearsed:
+    if place.rehearsed or study.data.external is not None:
         return planned
     made = _make_corpus(study, place, watcher, verify)
     if made:

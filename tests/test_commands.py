@@ -80,9 +80,8 @@ def commands(page: str) -> list[list[str]]:
     for block in blocks((ROOT / page).read_text(encoding="utf-8")):
         for line in block.replace("\\\n", " ").splitlines():
             for part in line.split(" && "):
-                words = shlex.split(part, comments=True)
-                if words and words[0] in {"isoflop", "make"}:
-                    found.append(words)
+                if part.lstrip().startswith(("isoflop ", "make ")):
+                    found.append(shlex.split(part, comments=True))
     return found
 
 
@@ -218,7 +217,7 @@ def bring_speech(root: Path) -> None:
     (root / "speech.csv").write_text("\n".join(rows) + "\n")
     (root / "articles.jsonl").write_text(json.dumps({"id": "first", "text": "low and mid and high"}) + "\n")
     (root / "small").mkdir()
-    for name in ("demo", "my-study"):
+    for name in ("demo", "digits", "my-study"):
         (root / "small" / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **STUDY}))
 
 

@@ -27,6 +27,7 @@ RANKS = {
     "facts": 3,
     "training": 4,
     "tokens": 5,
+    "trainer": 5,
     "store": 6,
     "tables": 6,
     "claims": 7,
@@ -36,13 +37,16 @@ RANKS = {
     "study_template": 10,
     "flops": 11,
     "study": 11,
+    "study_data": 12,
+    "study_ladder": 12,
     "study_recipe": 12,
-    "settings": 13,
+    "study_trainer": 13,
+    "settings": 14,
     "machine": 13,
     "table_files": 12,
     "files": 13,
-    "names": 13,
-    "errors": 14,
+    "names": 15,
+    "errors": 16,
 }
 
 

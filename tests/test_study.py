@@ -78,7 +78,10 @@ def test_any_study_comes_back_from_its_commented_form(load):
         ("name: ../up\ngrid: {budgets: [1e10], sizes: [8]}\n", "a name must be letters … but got '../up'"),
         (MINIMAL + "training: {seed: true}\n", "training.seed must be a number, but got True"),
         (MINIMAL + "training: {precision: fp8}\n", "training.precision must be '32' or 'bf16', but got 'fp8'"),
-        (MINIMAL + "data: {embedded: true, corpus: x}\n", "exactly one of embedded, corpus and abstract … but got 2"),
+        (
+            MINIMAL + "data: {embedded: true, corpus: x}\n",
+            "exactly one of embedded, corpus, abstract and external … but got 2",
+        ),
         (MINIMAL + "data: nothing\n", "data must be a section with keys, but got 'nothing'"),
         (MINIMAL + "limits: {epochs: 0}\n", "limits.epochs must be > 0.0, but got 0"),
         ("name: x\ngrid: {budgets: [1e10], sizes: [8, 9, 10], runs_per_budget: 3}\n", "grid.prior must be given"),

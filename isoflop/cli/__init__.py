@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from isoflop import __version__
-from isoflop.cli import corpus, exporting, planning, reading, recommending, rehearsing, running, tokenizing, watching
+from isoflop.cli import (
+    checking,
+    corpus,
+    exporting,
+    planning,
+    reading,
+    recommending,
+    rehearsing,
+    running,
+    tokenizing,
+    watching,
+)
 from isoflop.errors import IsoflopError
 
 app = typer.Typer(
@@ -44,6 +55,7 @@ def _options(
 planning.register(app)
 rehearsing.register(app)
 running.register(app)
+checking.register(app)
 watching.register(app)
 reading.register(app)
 recommending.register(app)

@@ -221,6 +221,14 @@ def failures(place: StudyDirectory) -> dict[str, str]:
     return {run.run: run.reason for run in states(place) if run.state == "failed" and run.in_grid}
 
 
+def failed_because(place: StudyDirectory) -> str:
+    """The same in a sentence, each cause once."""
+    runs = defaultdict[str, list[str]](list)
+    for run_id, cause in failures(place).items():
+        runs[cause].append(run_id)
+    return "; ".join(f"{', '.join(each)}: {cause}" for cause, each in runs.items()) or "none has been run"
+
+
 def cancel(place: StudyDirectory, runs: Collection[str]) -> None:
     """Ask that `runs` be left alone: whoever works on one stops within seconds."""
     for run_id in runs:

@@ -1,4 +1,4 @@
-"""What a worker executes in a study directory: training, or in a rehearsal a trainer that only pretends."""
+"""What a worker executes in a study directory: training, the study's own trainer, or in a rehearsal what pretends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Trainer(Protocol):
 def trainer_of(study: StudyDirectory) -> Trainer:
     """What executes the runs of `study`, with all that it needs opened and checked: once per process.
 
-    Torch is imported here, and only where something is trained.
+    Torch is imported here, and only where isoflop trains; a study's own trainer is looked for with its first run.
 
     Raises
     ------
@@ -45,13 +45,19 @@ def trainer_of(study: StudyDirectory) -> Trainer:
 
         return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
     from isoflop.study import Study
+
+    known = Study.load(study.study_file) if study.study_file.exists() else None
+    if known is not None and known.trainer is not None:
+        from isoflop.launching import own
+
+        corpus = None if known.data.external is not None else study.corpus_of(known).resolve()
+        return partial(own.run, trainer=known.trainer, corpus=corpus)
     from isoflop.training.data import open_source
     from isoflop.training.options import Options
     from isoflop.training.run import run
 
     options = Options()
-    if study.study_file.exists():
-        known = Study.load(study.study_file)
+    if known is not None:
         asked = known.training
         options = Options(known.micro_batch, asked.recompute, asked.compile, asked.keep_weights)
     return partial(run, source=open_source(study.shards()), options=options)

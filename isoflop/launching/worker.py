@@ -13,7 +13,6 @@ a successor.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import math
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from isoflop.claims import replaced
 from isoflop.errors import Diverged, InputError, Interrupted, IsoflopError
 from isoflop.launching.causes import Cause
+from isoflop.launching.tether import die_with_the_parent
 from isoflop.launching.trainers import Trainer, trainer_of
 from isoflop.store import StudyDirectory
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 #: Of a run's last words, this much goes into its status; all of them are in its log.
 _LAST_LINES = 3
-_PR_SET_PDEATHSIG = 1
 
 
 def main(study: str, accelerator: str = "cpu") -> None:
     """Execute the runs whose ids arrive on standard input."""
-    _die_with_the_crew()
+    # Where the kernel is Linux's; elsewhere its input ends.
+    die_with_the_parent()
     worker = Worker(StudyDirectory(Path(study)), os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"))
     # Ctrl-C and a job's warning reach every process of the group; the crew decides.
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
@@ -170,15 +170,6 @@ def _output_to(path: Path) -> Iterator[None]:
         for descriptor, original in zip((1, 2), saved, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
-
-
-def _die_with_the_crew() -> None:
-    """Ask the kernel, where it is Linux's, to kill this process when its parent dies; elsewhere its input ends."""
-    parent = os.getppid()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":

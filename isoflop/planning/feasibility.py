@@ -51,7 +51,7 @@ class Planner:
         return Dropped(budget, shape.label, shape.d_model, made) if isinstance(made, str) else made
 
     def _run(self, budget: float, shape: AnyShape, seed: int) -> Run | str:
-        grid, recipe = self.study.grid, self.recipe
+        grid, recipe, trainer = self.study.grid, self.recipe, self.study.trainer
         per_token = shape.flops_per_token(grid.convention, grid.attention)
         length = shape.sequence_length
         batch = recipe.batch_size(length, budget, budget / per_token)
@@ -104,6 +104,8 @@ class Planner:
             mup_width=recipe.mup_width,
             z_loss=recipe.z_loss,
             mask_documents=self.study.model.mask_documents,
+            trainer="" if trainer is None else trainer.identity,
+            options=() if trainer is None else tuple(sorted(trainer.options.items())),
         )
         return self._too_much(run) or run
 

@@ -177,6 +177,8 @@ class Plan:
         ]
 
     def _data_notes(self) -> list[str]:
+        if self.data.unique_tokens is None and self.settings.data.external is not None:
+            return ["How often a run repeats data is not known: give data.external.samples."]
         if self.data.unique_tokens is None:
             return ["The corpus is not made yet: how often a run repeats data is known once it is."]
         notes = []
@@ -199,7 +201,9 @@ class Plan:
 
     def _trunk_notes(self) -> list[str]:
         if not self.trunks:
-            return ["No two runs share a trunk: each differs from all others in more than its length."]
+            alone = "each differs from all others in more than its length"
+            why = alone if self.settings.trainer is None else "the study's own trainer trains each by itself"
+            return [f"No two runs share a trunk: {why}."]
         members = sum(len(trunk.branches) for trunk in self.trunks)
         trained, fewer = self.flops - self.saved_flops, self.saved_flops / self.flops
         return [

@@ -174,6 +174,7 @@ class Recipe:
                 sequence_length=model.sequence_length if row.flops_per_sample is None else 1,
                 non_embedding=row.non_embedding or 0,
                 d_model=row.d_model or 0,
+                options=tuple(sorted(row.options.items())),
             )
         assert row.n_layers is not None  # noqa: S101 - held by Size
         assert row.d_model is not None  # noqa: S101 - held by Size

@@ -37,8 +37,10 @@ _LATER: dict[str, Any] = {
     "mup_width": 0,
     "z_loss": 0.0,
     "mask_documents": False,
+    "trainer": "",
+    "options": (),
 }
-_LATER_IN_SHAPE: dict[str, Any] = {"mlp": "gated"}
+_LATER_IN_SHAPE: dict[str, Any] = {"mlp": "gated", "options": ()}
 
 Precision = Literal["32", "bf16"]
 Optimizer = Literal["adamw", "cautious"]
@@ -55,7 +57,7 @@ class Run:
     flops
         Training FLOPs that the run will cost, by the study's convention (`isoflop.flops.Shape.training_flops`).
     shape
-        The model: a decoder, or a row of a table of models that are not ours (planned, not trained here).
+        The model: a decoder, or a row of a table of models that are not ours (trained by a trainer of the study's own).
     batch_size
         Sequences per step.
     steps, warmup_steps, decay_steps
@@ -90,6 +92,9 @@ class Run:
         loss that is reported).
     mask_documents
         Whether tokens attend to their own document alone.
+    trainer, options
+        What trains it where that is not isoflop's own training (`isoflop.study_trainer.TrainerChoice.identity`), and
+        the names and plain values that it is given, sorted by name.
     """
 
     budget: float
@@ -120,6 +125,8 @@ class Run:
     mup_width: int = 0
     z_loss: float = 0.0
     mask_documents: bool = False
+    trainer: str = ""
+    options: tuple[tuple[str, bool | int | float | str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "validation_tokens"):
@@ -162,14 +169,18 @@ class Run:
 
     @cached_property
     def trunk(self) -> str:
-        """The id that runs share which are equal in everything but length."""
+        """The id that runs share which are equal in everything but length; of another's trainer each is its own."""
+        if self.trainer:
+            return self.id
         return f"{self.shape.label}-{self._digest(_PLACE | _BRANCH)}"
 
     def _digest(self, without: frozenset[str]) -> str:
         work = {name: value for name, value in self._plain().items() if name not in without}
         work = {name: value for name, value in work.items() if _LATER.get(name, MISSING) != value}
         shape = {name: value for name, value in work["shape"].items() if _LATER_IN_SHAPE.get(name, MISSING) != value}
-        text = canonical_json({**work, "shape": shape, "revision": TRAINING_REVISION})
+        # Another's trainer has a revision of its own, in its name.
+        revision = {} if self.trainer else {"revision": TRAINING_REVISION}
+        text = canonical_json({**work, "shape": shape, **revision})
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _plain(self) -> dict[str, Any]:
@@ -197,23 +208,37 @@ class Run:
             wrong = (needed - set(values)) | (set(values) - names)
             raise InputError(f"a run must have the fields {sorted(names)}, but differs in {sorted(wrong)}")
         values["mixture"] = tuple((str(name), float(share)) for name, share in values.get("mixture", ()))
-        kind = Listed if "params" in values["shape"] else Shape
-        run = cls(**{**values, "shape": kind(**values["shape"])})
+        values["options"] = _pairs(values.get("options", ()))
+        shape = values["shape"]
+        if "params" in shape:
+            values["shape"] = Listed(**{**shape, "options": _pairs(shape.get("options", ()))})
+        else:
+            values["shape"] = Shape(**shape)
+        run = cls(**values)
         if record.get("revision") == TRAINING_REVISION and record.get("id") != run.id:
             raise InputError(f"a run's id must be that of its content, {run.id}, but got {record.get('id')}")
         return run
 
 
+def _pairs(record: Any) -> tuple[tuple[str, bool | int | float | str], ...]:
+    return tuple((str(name), value) for name, value in record)
+
+
 def trainable(run: Run) -> Shape:
-    """The shape of `run`, if it can be trained here; a plan may hold runs that cannot.
+    """The shape of `run`, if isoflop's own training can train it; a plan may hold runs that it cannot.
 
     Raises
     ------
     InputError
-        If the model is a row of a table.
+        If the run is another trainer's, or the model is a row of a table.
     """
+    if run.trainer:
+        raise InputError(f"a run must be trained by its own trainer, but got one of {run.trainer}")
     if isinstance(run.shape, Listed):
-        raise InputError(f"models must be given by their shape to be trained, but got the listed {run.shape.name!r}")
+        raise InputError(
+            "models must be given by their shape to be trained without a trainer of your own (trainer:), but got the "
+            f"listed {run.shape.name!r}"
+        )
     return run.shape
 
 

@@ -39,8 +39,9 @@ def trunks(runs: Iterable[Run]) -> tuple[Trunk, ...]:
     """The trunks that two or more of `runs` share, in the order of the runs."""
     sharing: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        # A decay that starts at the end of the warm-up leaves nothing stable to share.
-        if run.branch_step > run.warmup_steps:
+        # A decay that starts at the end of the warm-up leaves nothing stable to share. What another's trainer does with
+        # a run's length is not known.
+        if run.branch_step > run.warmup_steps and not run.trainer:
             sharing[run.trunk].append(run)
     return tuple(_trunk(members) for members in sharing.values() if len(members) > 1)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from isoflop.errors import NoAnswerError
 from isoflop.fitting.intervals import Interval
-from isoflop.flops import Shape
+from isoflop.flops import AnyShape
 from isoflop.recommendation import text
 from isoflop.recommendation.ladder import Ladder, ShapeChoice, machine_use, snap
 from isoflop.recommendation.optima import (
@@ -148,7 +148,7 @@ def recommend(
     unique_tokens: float | None = None,
     tokens_served: float | None = None,
     token_rate: float | None = None,
-    ladder: Ladder | Sequence[Shape] | None = None,
+    ladder: Ladder | Sequence[AnyShape] | None = None,
     machine: Machine | None = None,
 ) -> Recommendation:
     """Recommend the model to train for a compute budget, or for a size or tokens in its place.
@@ -223,7 +223,7 @@ def recommend(
 
 
 def _shape(
-    source: Source, place: Place, found: Model, ladder: Ladder | Sequence[Shape] | None, machine: Machine | None
+    source: Source, place: Place, found: Model, ladder: Ladder | Sequence[AnyShape] | None, machine: Machine | None
 ) -> tuple[ShapeChoice | None, str]:
     """The nearest shape, and why there is none or none near; empty where it is near."""
     if ladder is None:

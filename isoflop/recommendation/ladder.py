@@ -14,7 +14,7 @@ from functools import cached_property
 
 from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting.words import power
-from isoflop.flops import AnyShape, FlopsConvention, ParamsConvention, Shape
+from isoflop.flops import AnyShape, FlopsConvention, ParamsConvention
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.hardware import GIB, available, memory
 from isoflop.planning.ledger import DataFacts
@@ -66,7 +66,6 @@ class Ladder:
         """The run that spends `flops` training FLOPs on `shape`, or why the recipe can't."""
         study = Study(
             name="recommendation",
-            data={"abstract": {"vocabulary": self.vocabulary, "unique_tokens": 1}},
             model=self.model,
             grid={"budgets": (flops,), "convention": convention, "meet": "batch", "tolerance": _TOLERANCE},
             training={"precision": "bf16"},
@@ -176,7 +175,7 @@ class Snapped:
     run: RunChoice | None
 
 
-def sizes_of(ladder: Ladder | Sequence[Shape]) -> Sequence[AnyShape]:
+def sizes_of(ladder: Ladder | Sequence[AnyShape]) -> Sequence[AnyShape]:
     """The shapes of a ladder; `InputError` where there are none."""
     shapes = ladder.shapes if isinstance(ladder, Ladder) else ladder
     if not shapes:
@@ -185,7 +184,7 @@ def sizes_of(ladder: Ladder | Sequence[Shape]) -> Sequence[AnyShape]:
 
 
 def snap(
-    ladder: Ladder | Sequence[Shape],
+    ladder: Ladder | Sequence[AnyShape],
     params: float,
     flops: float,
     convention: FlopsConvention,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -224,3 +225,47 @@ def profile(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@dataclass
+class OwnTrainer:
+    """A folder with a study and the code of its trainer, and where the study lives."""
+
+    folder: Path
+    place: StudyDirectory
+
+    def study(self, trainer: object, **sections: object) -> Study:
+        """Write the study file, and load it: eight sizes, three budgets, 6ND FLOPs a sample."""
+        sizes = [round(2000 * 1.4**number) for number in range(8)]
+        content = {
+            "name": "own",
+            "trainer": trainer,
+            "data": {"external": "made-up"},
+            "recipe": {
+                "base": "tiny",
+                "tokens_per_step": 100,
+                "learning_rate": 0.01,
+                "warmup_steps": 0,
+                "ladder": [{"name": f"m{n}", "params": n, "flops_per_sample": 6 * n} for n in sizes],
+            },
+            "grid": {"budgets": [3e8, 6e8, 1.2e9], "tolerance": 0.05},
+            **sections,
+        }
+        path = self.folder / "study.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return Study.load(path)
+
+    def code(self, text: str) -> str:
+        """Write a module with a name of its own; returns the name."""
+        name = f"own_{secrets.token_hex(6)}"
+        (self.folder / f"{name}.py").write_text(text)
+        return name
+
+
+@pytest.fixture
+def own_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnTrainer:
+    """A place for a study with a trainer of its own."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "code"
+    folder.mkdir()
+    return OwnTrainer(folder, StudyDirectory(tmp_path / "studies" / "own"))
