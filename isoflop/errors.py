@@ -8,7 +8,7 @@
     ├── CorruptFileError         a file on disk is not what was written; names the file                exit code 1
     ├── MissingExtraError        an optional dependency is absent; says what to install                exit code 1
     └── RunError                 runs of a study could not be executed; names them                     exit code 1
-        ├── Diverged             the loss of one run is no longer a number
+        ├── Diverged             the loss of one run is no number, or rose and stayed high
         └── Interrupted          one run was asked to stop; called again, it carries on
 
 Usable-but-suspect results are no exceptions: they carry a status (see `isoflop.fitting`).
@@ -49,7 +49,7 @@ class RunError(IsoflopError):
 
 
 class Diverged(RunError):  # noqa: N818 - an outcome, in the words of the status
-    """The loss of a run is no longer a number; the message names the run and the steps."""
+    """The loss of a run is no number, or rose and stayed high; the message names the run and the last good step."""
 
 
 class Interrupted(RunError):  # noqa: N818 - an outcome too

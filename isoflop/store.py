@@ -4,8 +4,8 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
-    runs/<id>/run.json  status.json  metrics.csv  checkpoints/  weights/  result.json  log/  cancelled.json
-              outputs/  exchange/
+    runs/<id>/run.json  status.json  metrics.csv  validation.csv  checkpoints/  weights/  result.json  log/
+              cancelled.json  outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
 
 Every file is written beside its place and renamed or linked into it, so a reader sees a whole file or none, and a
@@ -61,8 +61,13 @@ class RunDirectory:
 
     @property
     def metrics_file(self) -> Path:
-        """Step, tokens, training loss, gradient norm and rate, a row every few steps."""
+        """Step, tokens, training loss, gradient norm, rate, spikes and losses by type, a row every few steps."""
         return self.root / "metrics.csv"
+
+    @property
+    def validation_file(self) -> Path:
+        """Step, tokens and the held-out losses, a row for each validation: the run's loss curve."""
+        return self.root / "validation.csv"
 
     @property
     def checkpoints(self) -> Path:
@@ -324,8 +329,9 @@ def points(directory: str | Path) -> pd.DataFrame:
     A run that was interrupted is planned again: nothing is running where no crew is alive.
 
     Columns: ``run, state, in_grid, budget, flops, params, params_embedding, params_head, params_body, tokens, loss``
-    (NaN while there is none), ``loss_*`` by token type, ``trunk, seed, d_model, n_layers, steps, learning_rate``,
-    and ``simulated`` for those of a rehearsal. Runs of the grid come first, in its order.
+    (NaN while there is none), ``loss_*`` by token type and source, ``bits_per_audio_second``, ``trunk, seed, d_model,
+    n_layers, steps, learning_rate``, and ``simulated`` for those of a rehearsal. Runs of the grid come first, in its
+    order.
 
     Raises
     ------
@@ -364,7 +370,7 @@ def _point(study: StudyDirectory, run_id: str, in_grid: bool, observer: Observer
         "params_body": params.body,
         "tokens": run.tokens,
         "loss": result.get("loss", math.nan),
-        **{name: value for name, value in result.items() if name.startswith("loss_")},
+        **{name: value for name, value in result.items() if name.startswith(("loss_", "bits_"))},
         "trunk": run.trunk,
         "seed": run.seed,
         "d_model": run.shape.d_model,

@@ -155,6 +155,9 @@ class Training(Section):
 
     seed: Whole = Field(0, ge=0, lt=2**63, description="of the initialisation and the data order")
     validation_tokens: Whole = Field(65_536, ge=1, description="held-out tokens over which the loss is taken")
+    validate_every: Whole | None = Field(
+        None, ge=1, description="tokens between two validations on the way; default: at the end alone"
+    )
     precision: Literal["32", "bf16"] = Field("32", description="arithmetic of the forward and backward pass")
     micro_batch: Whole | None = Field(None, ge=1, description="sequences at once; default: hardware's, else a step's")
     recompute: bool = Field(

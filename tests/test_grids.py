@@ -6,17 +6,24 @@ After a deliberate change: `python tests/test_grids.py` rewrites them; the commi
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from isoflop import workflow
 from isoflop.facts import prior_of
+from isoflop.fitting.minima import Status, find_minimum, profiles
+from isoflop.fitting.points import judge
+from isoflop.launching.profiles import LocalProfile
 from isoflop.planning import plan as planning
 from isoflop.planning.findings import forecasts
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import Plan
 from isoflop.study import Study
+from isoflop.tokens.job import Options
+from isoflop.tokens.sources import read
+from isoflop.tokens.tokenization import tokenize
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "plans"
@@ -117,6 +124,30 @@ def test_a_centred_grid_is_forecast_interior_and_not_refused(name):
     for forecast, findings in outlook:
         assert min(budget.interior for budget in forecast.budgets) >= least
         assert not [finding for finding in findings if finding.severity == "refuse"]
+
+
+@pytest.mark.slow
+def test_the_speech_grid_scaled_to_a_core_finds_its_minima_on_real_prompts(prompts, tmp_path):
+    """Ten small models, 44 minutes of prompts in five languages; a third budget, 5e10, gives a = 0.52 [0.30, 0.68]."""
+    clips, lost = read(prompts.manifest, root=prompts.root)
+    some = [dataclasses.replace(clip, source=clip.language) for clip in clips]
+    codec = {"semantic_entries": 64, "acoustic_entries": 64, "acoustic_codebooks": 2}
+    options = Options(codec_options=codec, calibration_seconds=120.0, holdout=0.15)
+    assert tokenize(some, lost, tmp_path / "corpus", options, workers=2).corpus is not None
+    overrides = [
+        f"data={{corpus: {tmp_path / 'corpus'}}}",
+        *("model.sequence_length=128", "recipe=tiny", "hardware=null", "limits.epochs=2"),
+        *("grid.generator=rule", "grid.budgets=[1.2e10, 2.4e10]", "grid.sizes=[8, 12, 16, 20, 24]"),
+        *("grid.runs_per_budget=5", "grid.prior={budget: 2.4e10, params: 1.2e4, exponent: 0.58}"),
+        *("grid.forecast_under=[]", "training.precision=32", "training.validation_tokens=16384"),
+    ]
+    study = Study.load(ROOT / "grids" / "speech.yaml", overrides)
+    outcome = workflow.run(study, tmp_path / "study", LocalProfile(workers=2))
+    assert outcome.failed == []
+    assert outcome.points["loss_from_ru"].notna().all()
+    found = [find_minimum(profile, 5) for profile in profiles(judge(outcome.points))]
+    assert [minimum.status for minimum in found] == [Status.INTERIOR] * 2, [minimum.reason for minimum in found]
+    assert [minimum.params for minimum in found] == pytest.approx([8e3, 1.2e4], rel=0.4)
 
 
 def test_every_grid_is_told_of_in_the_readme():

@@ -44,6 +44,7 @@ def trainer_of(study: StudyDirectory) -> Trainer:
         from isoflop.launching import synthetic
 
         return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
+    from isoflop.planning.hardware import flops_of_hours
     from isoflop.study import Study
 
     known = Study.load(study.study_file) if study.study_file.exists() else None
@@ -58,6 +59,13 @@ def trainer_of(study: StudyDirectory) -> Trainer:
 
     options = Options()
     if known is not None:
-        asked = known.training
-        options = Options(known.micro_batch, asked.recompute, asked.compile, asked.keep_weights)
+        asked, machine = known.training, known.machine
+        options = Options(
+            known.micro_batch,
+            asked.recompute,
+            asked.compile,
+            asked.keep_weights,
+            asked.validate_every or 0,
+            0.0 if machine is None else machine.gpus_per_run * flops_of_hours(1 / 3600, machine, asked.precision),
+        )
     return partial(run, source=open_source(study.shards()), options=options)

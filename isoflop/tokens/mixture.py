@@ -250,6 +250,14 @@ def validation_windows(
     return sequences
 
 
+def validation_origins(
+    corpus: Corpus, windows: int, mixture: Mapping[str, float] | None = None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The sources of a mixture by name, and the index of the one that each of `validation_windows` is from."""
+    turns = Turns(mixture or resolve(corpus, {}))
+    return tuple(turns.parts), turns.of(np.arange(windows))[0]
+
+
 def held_out_windows(corpus: Corpus, sequence_length: int, mixture: Mapping[str, float]) -> int:
     """How many windows `validation_windows` can give, until the first source comes to its end."""
     turns = Turns(mixture)

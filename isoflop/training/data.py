@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isoflop.errors import InputError
 from isoflop.planning.runs import Run
-from isoflop.tokens.mixture import Sampler, validation_windows
+from isoflop.tokens.mixture import Sampler, validation_origins, validation_windows
 from isoflop.tokens.shards import Corpus
 
 #: Tokens as (sequences, s + 1): inputs are ``[:, :-1]``, targets ``[:, 1:]``.
@@ -52,6 +52,13 @@ class Source(Protocol):
     def validation(self, run: Run) -> Tokens:
         """The run's held-out windows, (validation_tokens // s, s + 1)."""
 
+    def origins(self, run: Run) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """What its windows are from: the sources' names, and the index into them of each held-out window."""
+
+    @property
+    def audio_rate(self) -> float:
+        """Audio tokens a second of sound: frames a second times codebooks; 0 where no token is sound."""
+
 
 class CorpusSource:
     """A corpus on disk as a `Source`."""
@@ -63,6 +70,7 @@ class CorpusSource:
         self.types = corpus.layout.types
         self.token_types = corpus.layout.token_types
         self.document_start = corpus.layout.controls["bos"]
+        self.audio_rate = corpus.index["frame_rate"] * len(corpus.index["composition"]["codebooks"])
 
     def batches(self, run: Run) -> Callable[[int], Tokens]:
         """The sampler's order under the run's mixture and seed."""
@@ -73,6 +81,11 @@ class CorpusSource:
         """The first held-out windows, in the run's mixture."""
         mixture = dict(run.mixture)
         return validation_windows(self.corpus, run.shape.sequence_length, run.validation_tokens, mixture)
+
+    def origins(self, run: Run) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """The turns of the mixture."""
+        windows = run.validation_tokens // run.shape.sequence_length
+        return validation_origins(self.corpus, windows, dict(run.mixture))
 
 
 def open_source(directory: Path) -> CorpusSource:

@@ -12,6 +12,7 @@ take the plain way, which is faster for them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,18 @@ from isoflop.training.model import Decoder
 
 #: Codebooks of one signal, reported one by one and, under this name, together.
 ACOUSTIC = "acoustic"
+#: The types that are no sound.
+NOT_SOUND = ("text", "control")
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
 def training_loss(decoder: Decoder, tokens: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
-    """What is minimised over windows of tokens, (batch, s + 1), and the loss in nats per token.
+    """What is minimised over windows of tokens, (batch, s + 1), and the loss of each target in nats, (batch·s,).
 
-    They differ by the z-loss (Chowdhery et al. 2022, arXiv 2204.02311, section 5): `z_loss` times the mean squared
-    log-partition, which keeps logits from drifting away together.
+    The former is the mean of the latter, plus the z-loss (Chowdhery et al. 2022, arXiv 2204.02311, section 5):
+    `z_loss` times the mean squared log-partition, which keeps logits from drifting away together.
     """
     targets = tokens[:, 1:].reshape(-1)
     features, weight = decoder.features(tokens[:, :-1]), decoder.head.weight
@@ -44,16 +50,19 @@ def training_loss(decoder: Decoder, tokens: Tensor, z_loss: float = 0.0) -> tupl
 def plain_loss(logits: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
     """`training_loss` from `logits` (n, V) and `targets` (n,)."""
     logits = logits.float()
-    loss = F.cross_entropy(logits, targets)
+    # The two halves of a cross-entropy: so the loss of each target costs no second pass over the logits.
+    logs = F.log_softmax(logits, -1)
+    loss = F.nll_loss(logs, targets)
+    losses = -logs.detach().gather(1, targets[:, None]).squeeze(1)
     if not z_loss:
-        return loss, loss.detach()
-    return loss + z_loss * logits.logsumexp(-1).square().mean(), loss.detach()
+        return loss, losses
+    return loss + z_loss * logits.logsumexp(-1).square().mean(), losses
 
 
 def chunked_loss(features: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
     """`training_loss` from `features` (n, d), the head's `weight` (V, d) and `targets` (n,), without all the logits."""
-    objective, loss = _ChunkedLoss.apply(features, weight, targets, z_loss)  # type: ignore[no-untyped-call]
-    return objective, loss
+    objective, losses = _ChunkedLoss.apply(features, weight, targets, z_loss)  # type: ignore[no-untyped-call]
+    return objective, losses
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -90,14 +99,13 @@ class _ChunkedLoss(torch.autograd.Function):
                 else:
                     by_weight.add_(gradient.T @ x)
                 del logits, gradient
-        loss = losses.mean()
         ctx.save_for_backward(by_features, by_weight)
-        ctx.mark_non_differentiable(loss)
-        return loss + z_loss * squares.mean(), loss
+        ctx.mark_non_differentiable(losses)
+        return losses.mean() + z_loss * squares.mean(), losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_objective: Tensor, by_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, by_objective: Tensor, by_losses: Tensor) -> tuple[Tensor, Tensor, None, None]:
         by_features, by_weight = ctx.saved_tensors
         # In place: a second matrix of the head's size would be the largest thing in memory.
         return by_features.mul_(by_objective), by_weight.mul_(by_objective), None, None
@@ -117,8 +125,39 @@ def chunk_rows(vocabulary: int) -> int:
     return max(1, CHUNK_LOGITS // vocabulary)
 
 
+def type_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """What `by_type` can tell of these types: ``loss_<type>``, and ``loss_acoustic`` over its codebooks."""
+    grouped = [f"loss_{ACOUSTIC}"] if any(map(_is_acoustic, names)) else []
+    return tuple(dict.fromkeys([*(f"loss_{name}" for name in names), *grouped]))
+
+
+def validation_columns(names: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
+    """What `LossByType` can tell, and the bits of a second of sound."""
+    several = sources if len(sources) > 1 else ()
+    bits = ["bits_per_audio_second"] if set(names) - set(NOT_SOUND) else []
+    return ("loss", *type_columns(names), *(f"loss_from_{source}" for source in several), *bits)
+
+
+def by_type(names: Sequence[str], sums: Floats, counts: Counts) -> dict[str, float]:
+    """Nats per token by the columns of `type_columns`, from the types' sums and counts of losses, both (types,).
+
+    A type without a target has no loss, so it is left out.
+    """
+    members = {
+        **{f"loss_{name}": [i] for i, name in enumerate(names)},
+        f"loss_{ACOUSTIC}": [i for i, name in enumerate(names) if _is_acoustic(name)],
+    }
+    return {
+        column: math.fsum(sums[own]) / int(counts[own].sum()) for column, own in members.items() if counts[own].any()
+    }
+
+
+def _is_acoustic(name: str) -> bool:
+    return name == ACOUSTIC or name.startswith(f"{ACOUSTIC}_")
+
+
 class LossByType:
-    """Cross-entropy summed by type of target token, batch by batch.
+    """Cross-entropy summed by source of the window and type of the target token, batch by batch.
 
     Parameters
     ----------
@@ -126,19 +165,25 @@ class LossByType:
         The types.
     types
         The index into `names` of each entry of the vocabulary.
+    sources
+        Where windows are from.
     """
 
-    def __init__(self, names: tuple[str, ...], types: NDArray[np.uint8]) -> None:
+    def __init__(self, names: tuple[str, ...], types: NDArray[np.uint8], sources: tuple[str, ...] = ("",)) -> None:
         self.names = names
+        self.sources = sources
         self.types = torch.from_numpy(types.astype(np.int64))
-        self.sums = np.zeros(len(names))
-        self.counts = np.zeros(len(names), dtype=np.int64)
+        self.sums: Floats = np.zeros((len(sources), len(names)))
+        self.counts: Counts = np.zeros((len(sources), len(names)), dtype=np.int64)
 
-    def add(self, losses: Tensor, targets: Tensor) -> None:
-        """Count `targets` under their types, with their `losses`; both (n,)."""
-        types = self.types[targets.cpu()]
-        self.sums += torch.bincount(types, losses.cpu().double(), minlength=len(self.names)).numpy()
-        self.counts += torch.bincount(types, minlength=len(self.names)).numpy()
+    def add(self, losses: Tensor, targets: Tensor, origins: Tensor | None = None) -> None:
+        """Count `targets`, with their `losses`, under their types and `origins` (None: the first source); all (n,)."""
+        cells = self.types[targets.cpu()]
+        if origins is not None:
+            cells += origins.cpu() * len(self.names)
+        size = self.sums.size
+        self.sums += torch.bincount(cells, losses.cpu().double(), size).numpy().reshape(self.sums.shape)
+        self.counts += torch.bincount(cells, minlength=size).numpy().reshape(self.sums.shape)
 
     @property
     def tokens(self) -> int:
@@ -146,18 +191,32 @@ class LossByType:
         return int(self.counts.sum())
 
     def losses(self) -> dict[str, float]:
-        """``loss`` over all targets, ``loss_<type>`` over those of a type, ``loss_acoustic`` over its codebooks.
+        """``loss`` over all targets, by type, and ``loss_from_<source>`` where there are several; nats per token."""
+        several = self.sources if len(self.sources) > 1 else ()
+        by_source = {f"loss_from_{source}": self.of(source)["loss"] for source in several if source in self._seen}
+        sums, counts = self.sums.sum(0), self.counts.sum(0)
+        return {"loss": math.fsum(sums) / self.tokens, **by_type(self.names, sums, counts), **by_source}
 
-        Nats per token. A type without a target has no loss, so it is left out.
+    def of(self, source: str) -> dict[str, float]:
+        """``loss`` over the targets of one source, and by type."""
+        sums, counts = (table[self.sources.index(source)] for table in (self.sums, self.counts))
+        return {"loss": math.fsum(sums) / int(counts.sum()), **by_type(self.names, sums, counts)}
+
+    def by_source(self) -> dict[str, dict[str, float]]:
+        """`of` each source that was seen."""
+        return {source: self.of(source) for source in self._seen}
+
+    @property
+    def _seen(self) -> list[str]:
+        return [source for source, counts in zip(self.sources, self.counts, strict=True) if counts.any()]
+
+    def bits_per_second(self, rate: float) -> float | None:
+        """What a second of sound costs: (nats per audio token)·`rate` / ln 2, in bits; None where no sound was seen.
+
+        `rate` is the number of audio tokens a second, frames a second times codebooks. Unlike nats per token it can
+        be compared between codecs that cut sound into more or fewer tokens: it is the bit rate at which the model
+        would compress the codec's own stream. Text and control tokens do not count.
         """
-        acoustic = [name == ACOUSTIC or name.startswith(f"{ACOUSTIC}_") for name in self.names]
-        groups = {
-            "loss": np.ones(len(self.names), dtype=bool),
-            **{f"loss_{name}": np.arange(len(self.names)) == i for i, name in enumerate(self.names)},
-            f"loss_{ACOUSTIC}": np.array(acoustic),
-        }
-        return {
-            name: math.fsum(self.sums[members]) / int(self.counts[members].sum())
-            for name, members in groups.items()
-            if self.counts[members].any()
-        }
+        audio = [name not in NOT_SOUND for name in self.names]
+        sums, counts = self.sums[:, audio], self.counts[:, audio]
+        return math.fsum(sums.ravel()) / int(counts.sum()) * rate / math.log(2) if counts.any() else None

@@ -33,21 +33,40 @@ class Options:
         on a CPU.
     keep_weights
         Whether the final weights stay on disk.
+    validate_every
+        Tokens between two validations on the way; 0: at the end alone.
+    flops_per_second
+        Training FLOP/s that the plan counts on; 0: it names no hardware.
     """
 
     micro_batch: int = 0
     recompute: bool = False
     compile: bool = False
     keep_weights: bool = False
+    validate_every: int = 0
+    flops_per_second: float = 0.0
 
     def __post_init__(self) -> None:
         if self.micro_batch < 0:
             raise InputError(f"micro_batch >= 0 must hold, but got {self.micro_batch}")
+        if self.validate_every < 0:
+            raise InputError(f"validate_every >= 0 must hold, but got {self.validate_every}")
 
     def passes(self, run: Run, times: int = 1) -> int:
         """Forward passes of one step of `run`: as many as asked for, and `times` that where it took too much memory."""
         asked = -(-run.batch_size // self.micro_batch) if self.micro_batch else 1
         return min(run.batch_size, asked * times)
+
+    def validations(self, run: Run) -> tuple[int, ...]:
+        """Steps of `run` after which it is validated on its way: the first to reach each multiple of so many tokens.
+
+        Nothing in them depends on the run's length: the runs of a trunk agree.
+        """
+        if not self.validate_every:
+            return ()
+        times = range(1, run.tokens // self.validate_every + 1)
+        steps = {-(-time * self.validate_every // run.tokens_per_step) for time in times}
+        return tuple(sorted(step for step in steps if step < run.steps))
 
     def apply(self, decoder: Decoder) -> None:
         """Make `decoder` compute its blocks so."""

@@ -8,7 +8,8 @@
     source = open_source(StudyDirectory(study).shards())     # once per process
     result = run(planned, study, source=source)              # {"run": …, "loss": …, "loss_text": …, "tokens": …}
 
-`run` writes into ``<study>/runs/<id>/``: ``status.json`` about once a second, ``metrics.csv``, ``checkpoints/``,
+`run` writes into ``<study>/runs/<id>/``: ``status.json`` about once a second, ``metrics.csv``, ``validation.csv``,
+``checkpoints/``,
 and last, at once and whole, ``result.json``: from then on the run is done and its checkpoints are gone. Called again
 for a run that was interrupted, at whatever moment, it carries on from the newest whole checkpoint; on a CPU with the
 same number of threads, the same hardware and the same torch it ends in the same weights and loss, bit for bit. So it
@@ -94,11 +95,14 @@ def run(
     Returns
     -------
     dict
-        ``run`` (its id), ``loss`` and ``loss_<type>`` in nats per token over the held-out tokens, ``tokens``,
-        ``flops`` (counted), ``params`` by convention, ``steps``; ``seconds`` and ``tokens_per_second`` of the work
-        that counted (not of steps that an interruption undid, but of ``shared_steps``, those that it found in a
-        checkpoint of its trunk), and how often that was ``resumed`` from a checkpoint; ``corrupt_checkpoints``, the
-        names of those that were not used; ``validation_tokens``, ``device``, ``threads``, ``versions``.
+        ``run`` (its id), ``loss`` and ``loss_<type>`` in nats per token over the held-out tokens, where there is sound
+        ``bits_per_audio_second``, where there are several sources ``loss_from_<source>`` and ``by_source``, by type;
+        ``tokens``, ``flops`` (counted), ``params`` by convention, ``steps``, forward ``passes`` of one, ``spikes``;
+        ``seconds``, ``tokens_per_second`` and ``flops_per_second`` of the work that counted (not of steps that an
+        interruption undid, but of ``shared_steps``, those that it found in a checkpoint of its trunk), what was
+        ``planned_flops_per_second`` where the study names hardware, and how often it was ``resumed`` from a checkpoint;
+        ``corrupt_checkpoints``, the names of those that were not used; ``validation_tokens``, ``device``, ``threads``,
+        ``versions``.
 
     Raises
     ------
@@ -107,7 +111,10 @@ def run(
     Interrupted
         If `on_progress` raised it.
     Diverged
-        If the loss is not finite (a `RunError`); the status says ``failed`` and the cause.
+        If the loss is not finite, or rose and stayed high (`isoflop.training.health`; a `RunError`); the status says
+        ``failed``, the cause and the last good point.
+    OSError
+        If the disk is full, or else does not let us write; the run stays resumable.
     CorruptFileError
         If the result or a whole checkpoint is not this run's, or the trunk's file is not what was written; it names
         the file.
@@ -145,17 +152,25 @@ def _finish(
         write_json(place.run_file, run.to_dict())
     if shared is not None:
         write_text(place.metrics_file, shared.metrics)
-    module = TrainingModule(run, source, cadence, start, options.passes(run, micro_batches), trunk.cuts)
+        if shared.validation:
+            write_text(place.validation_file, shared.validation)
+    validations = options.validations(run)
+    cuts = trunk.cuts, validations
+    module = TrainingModule(run, source, cadence, start, options.passes(run, micro_batches), cuts)
     options.apply(module.decoder)
     # What another run of the trunk left is a beginning, what the run itself left there is its own.
     resumed = 0 if start is None else start.resumed + (start.run == run.id or start.made_by == run.id)
-    recorder = Recorder(module, place, trunk, start, resumed, on_progress)
+    recorder = Recorder(module, place, trunk, start, resumed, on_progress, validations)
     try:
         device = _train(module, recorder, accelerator)
-        result = _result(module, recorder, device)
+        result = _result(module, recorder, device, options)
+        recorder.writer.finish()
     except Diverged as error:
         place.write_status("failed", cause="diverged", message=str(error), step=module.done, steps=run.steps)
         raise
+    finally:
+        # Nothing writes on when this call has ended, however it did.
+        recorder.writer.wait()
     # Whoever watches may know of another that has taken the run over meanwhile: the validation may have been long.
     if on_progress is not None:
         on_progress(recorder.progress)
@@ -222,22 +237,30 @@ class _Termination(Callback):
         self._give_back()
 
 
-def _result(module: TrainingModule, recorder: Recorder, device: str) -> dict[str, Any]:
+def _result(module: TrainingModule, recorder: Recorder, device: str, options: Options) -> dict[str, Any]:
     """The result of a run that has been trained and validated."""
     run, seconds = module.planned, recorder.seconds
-    params = run.shape.parameters
+    params, flops = run.shape.parameters, run.shape.training_flops(run.tokens)
     if not math.isfinite(module.losses["loss"]):
-        raise Diverged(f"run {run.id} diverged: its validation loss is not finite")
+        good = recorder.health.last_good(run.tokens_per_step)
+        raise Diverged(f"run {run.id} diverged: its validation loss is not finite; {good}")
+    planned = {"planned_flops_per_second": options.flops_per_second} if options.flops_per_second else {}
+    by_source = module.tally.by_source()
     return {
         "run": run.id,
         **module.losses,
+        **({"by_source": by_source} if len(by_source) > 1 else {}),
         "tokens": run.tokens,
-        "flops": run.shape.training_flops(run.tokens),
+        "flops": flops,
         "params": {name: params.by(name) for name in get_args(ParamsConvention)},
         "steps": run.steps,
+        "passes": module.micro_batches,
         "shared_steps": recorder.shared,
+        "spikes": recorder.health.spikes,
         "seconds": seconds,
         "tokens_per_second": run.tokens / seconds,
+        "flops_per_second": flops / seconds,
+        **planned,
         "resumed": recorder.resumed,
         "corrupt_checkpoints": checkpoints.corrupt(recorder.directory.checkpoints),
         "validation_tokens": module.tally.tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -70,6 +71,31 @@ def test_a_run_whose_worker_is_killed_is_resumed_by_another(planned):
     launch(place, runs, kill_once)
     assert victims
     assert all(place.run(run.id).result() for run in runs)
+
+
+def test_after_a_lack_of_memory_the_run_goes_on_with_half_the_micro_batch_to_the_same_loss(planned, tmp_path):
+    place, runs = planned
+    other = StudyDirectory(tmp_path / "other")
+    victims: list[str] = []
+
+    def kill_once(event: Event) -> None:
+        if event.kind == "started" and not victims:
+            victims.append(event.run)
+            # As the kernel does where memory is short.
+            os.kill(children()[0], signal.SIGKILL)
+
+    launch(place, runs[:2], kill_once)
+    results = {run.id: place.run(run.id).result() for run in runs[:2]}
+    assert {run: result["passes"] for run, result in results.items()} == {
+        run.id: 2 if run.id in victims else 1 for run in runs[:2]
+    }
+    other.root.mkdir()
+    shutil.copy(place.study_file, other.study_file)
+    (again,) = (run for run in runs if run.id in victims)
+    store.write_json(other.run(again.id).run_file, again.to_dict())
+    launch(other, [again], lambda event: None)
+    # The rounding of two passes instead of one, over all steps of a run at a high rate.
+    assert results[again.id]["loss"] == pytest.approx(other.run(again.id).result()["loss"], rel=1e-2)
 
 
 def test_a_run_that_kills_its_workers_is_failed_and_the_others_finish(planned):

@@ -56,3 +56,17 @@ def test_what_is_planned_to_be_trained_at_once_is(small_study, small_corpus, tmp
         store.write_text(place.study_file, study.to_yaml())
         assert trainer_of(place).keywords["options"].micro_batch == study.micro_batch == expected
         assert study.machine is None or study.machine.micro_batch == expected
+
+
+def test_a_run_is_told_when_to_validate_and_how_fast_the_plan_takes_it_to_be(small_study, small_corpus, tmp_path):
+    place = StudyDirectory(tmp_path)
+    hardware = {"accelerator": "h100", "mfu": 0.25, "gpus_per_run": 2}
+    training = {"validation_tokens": 640, "validate_every": 1e4, "precision": "bf16"}
+    store.write_text(place.study_file, small_study(hardware=hardware, training=training).to_yaml())
+    options = trainer_of(place).keywords["options"]
+    assert options.validate_every == 10_000
+    # Two devices at a quarter of their peak of 989 TFLOP/s.
+    assert options.flops_per_second == pytest.approx(0.5 * 989e12, rel=0.01)
+    store.write_text(place.study_file, small_study().to_yaml())
+    options = trainer_of(place).keywords["options"]
+    assert (options.validate_every, options.flops_per_second) == (0, 0.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoflop.errors import InputError
-from isoflop.tokens.mixture import Sampler, Turns, resolve, validation_windows
+from isoflop.tokens.mixture import Sampler, Turns, resolve, validation_origins, validation_windows
 from isoflop.tokens.shards import Corpus, Document, write_corpus
 from isoflop.tokens.stream import Layout, Utterance
 
@@ -188,6 +188,16 @@ def test_validation_is_mixed_as_training_is(mixed: Corpus) -> None:
         alternatives = [own, found[1::2] if name == "calls" else found[::2]]
         expected = held.read(1, 10 * LENGTH + 1)
         assert any(np.array_equal(each[:, 1:].reshape(-1), expected) for each in alternatives)
+
+
+def test_every_held_out_window_has_its_source(mixed: Corpus) -> None:
+    names, origins = validation_origins(mixed, 20, {"calls": 0.75, "prose": 0.25})
+    found = validation_windows(mixed, LENGTH, 20 * LENGTH, {"calls": 0.75, "prose": 0.25})
+    assert names == ("calls", "prose")
+    assert np.bincount(origins).tolist() == [15, 5]
+    for number, name in enumerate(names):
+        alone = validation_windows(mixed, LENGTH, int((origins == number).sum()) * LENGTH, {name: 1.0})
+        np.testing.assert_array_equal(found[origins == number], alone)
 
 
 def test_impossible_samplers_are_refused(corpus: Corpus) -> None:

@@ -25,6 +25,11 @@ def test_a_corpus_gives_what_the_run_asks_for(small_corpus: Path, planned: Calla
     assert source.types == ("text", "control", "semantic", "acoustic_1", "acoustic_2")
     assert source.token_types.shape == (source.vocabulary,)
     assert batch(3).dtype == source.validation(run).dtype == np.int64
+    names, origins = source.origins(run)
+    assert names == ("speech",)
+    assert origins.tolist() == [0] * 40
+    # 25 frames a second of three codes.
+    assert source.audio_rate == 75.0
 
 
 def test_a_run_reads_its_mixture(small_corpus: Path, planned: Callable[..., Run]) -> None:

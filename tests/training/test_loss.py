@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from isoflop.flops import Shape
 from isoflop.training import loss as losses_module
-from isoflop.training.loss import LossByType, chunked_loss, plain_loss, token_losses, training_loss
+from isoflop.training.loss import LossByType, chunked_loss, plain_loss, token_losses, training_loss, validation_columns
 from isoflop.training.model import Decoder
 
 NAMES = ("text", "control", "semantic", "acoustic_1", "acoustic_2")
@@ -41,13 +41,16 @@ def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor
 def test_the_loss_is_that_of_the_definition() -> None:
     logits, targets = batch(0)
     flat = logits.flatten(0, 1).requires_grad_(), targets.flatten()
-    objective, loss = plain_loss(*flat)
-    expected = by_hand([(logits, targets)])[0].mean()
-    assert objective.item() == loss.item() == pytest.approx(expected, rel=1e-6)
-    objective, loss = plain_loss(*flat, 0.1)
+    objective, losses = plain_loss(*flat)
+    expected = by_hand([(logits, targets)])[0]
+    # The very bits of the cross-entropy that others minimise.
+    assert objective.item() == F.cross_entropy(*flat).item() == pytest.approx(expected.mean(), rel=1e-6)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
+    assert not losses.requires_grad
+    objective, losses = plain_loss(*flat, 0.1)
     partitions = np.log(np.exp(logits.double().numpy()).sum(-1))
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
-    assert objective.item() == pytest.approx(expected + 0.1 * (partitions**2).mean(), rel=1e-6)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
+    assert objective.item() == pytest.approx(expected.mean() + 0.1 * (partitions**2).mean(), rel=1e-6)
 
 
 def test_losses_by_type_are_those_of_the_definition_over_all_batches() -> None:
@@ -60,6 +63,37 @@ def test_losses_by_type_are_those_of_the_definition_over_all_batches() -> None:
     expected |= {"loss": losses.mean(), "loss_acoustic": losses[types >= 3].mean()}
     assert tally.losses() == pytest.approx(expected, rel=1e-6)
     assert tally.tokens == len(losses)
+
+
+def test_losses_by_source_and_the_bits_of_a_second_of_sound() -> None:
+    tally = LossByType(NAMES, TYPES, ("radio", "books", "silent"))
+    batches = [batch(1), batch(2)]
+    origins = [torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 1, 1])]
+    for (logits, targets), rows in zip(batches, origins, strict=True):
+        tally.add(*losses_of(logits, targets), rows.repeat_interleave(9))
+    losses, types = by_hand(batches)
+    where = np.repeat(torch.cat(origins).numpy(), 9)
+    found = tally.losses()
+    assert found["loss"] == pytest.approx(losses.mean(), rel=1e-6)
+    assert found["loss_from_radio"] == pytest.approx(losses[where == 0].mean(), rel=1e-6)
+    assert set(found) == {"loss", "loss_acoustic", "loss_from_radio", "loss_from_books", *(f"loss_{n}" for n in NAMES)}
+    books = tally.by_source()["books"]
+    assert books["loss_semantic"] == pytest.approx(losses[(where == 1) & (types == 2)].mean(), rel=1e-6)
+    assert set(tally.by_source()) == {"radio", "books"}
+    # 75 audio tokens a second, each at so many nats.
+    bits = losses[types >= 2].mean() * 75 / np.log(2)
+    assert tally.bits_per_second(75.0) == pytest.approx(bits, rel=1e-6)
+    assert set(found) | {"bits_per_audio_second"} < set(validation_columns(NAMES, tally.sources))
+
+
+def test_what_is_uniform_costs_the_bits_of_its_entries() -> None:
+    tally = LossByType(("text", "control", "semantic"), np.array([0, 1, 2, 2, 2, 2], dtype=np.uint8))
+    targets = torch.arange(2, 6)
+    tally.add(torch.full((4,), float(np.log(4))), targets)
+    assert tally.bits_per_second(25.0) == pytest.approx(50.0)
+    without = LossByType(("text",), np.zeros(8, dtype=np.uint8))
+    without.add(*losses_of(*batch(5)))
+    assert without.bits_per_second(25.0) is None
 
 
 def test_a_type_that_does_not_occur_has_no_loss() -> None:
@@ -89,13 +123,14 @@ def test_the_chunked_loss_is_the_plain_one_in_value_and_gradients(z_loss: float)
     """At SODA's vocabulary, over more than one chunk: within 1e-5 of their size."""
     features, weight, targets = head_and_features(300, 24)
     assert losses_module.chunk_rows(VOCABULARY) < 300
-    plain, plain_mean = plain_loss(features @ weight.T, targets, z_loss)
+    plain, plain_losses = plain_loss(features @ weight.T, targets, z_loss)
     expected = torch.autograd.grad(0.3 * plain, (features, weight))
-    chunked, mean = chunked_loss(features, weight, targets, z_loss)
+    chunked, losses = chunked_loss(features, weight, targets, z_loss)
     found = torch.autograd.grad(0.3 * chunked, (features, weight))
     assert chunked.item() == pytest.approx(plain.item(), rel=1e-5)
-    assert mean.item() == pytest.approx(plain_mean.item(), rel=1e-5)
-    assert not mean.requires_grad
+    # A single one is a difference of two numbers of some ten nats each.
+    torch.testing.assert_close(losses, plain_losses, rtol=1e-5, atol=5e-5)
+    assert not losses.requires_grad
     for one, other in zip(found, expected, strict=True):
         assert (one - other).norm() < 1e-5 * other.norm()
 
@@ -151,10 +186,10 @@ def test_a_model_takes_the_way_that_its_vocabulary_asks_for(tied: bool, monkeypa
     monkeypatch.setattr(losses_module, "CHUNK_LOGITS", 50 * 10)
     monkeypatch.setattr(losses_module, "plain_loss", lambda *given: pytest.fail("not chunked"))
     decoder.head.register_forward_hook(lambda module, given, logits: calls.append(len(logits)))
-    chunked, loss = training_loss(decoder, tokens, 1e-2)
+    chunked, losses = training_loss(decoder, tokens, 1e-2)
     assert chunked.item() == pytest.approx(plain.item(), rel=1e-6)
     for one, other in zip(torch.autograd.grad(chunked, parameters), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(token_losses(decoder, tokens), each, rtol=1e-6, atol=1e-6)
     assert calls == [10, 10, 10, 10, 8]
-    assert each.mean().item() == pytest.approx(loss.item(), rel=1e-6)
+    torch.testing.assert_close(losses, each, rtol=1e-6, atol=1e-6)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from isoflop.errors import InputError, Interrupted
 from isoflop.planning.runs import Run
@@ -32,7 +33,7 @@ from isoflop.training.run import run as train
 def test_chunks_cover_every_step_once_and_are_cut_at_every_row_and_branch(
     start: int, left: int, size: int, log: int, cuts: list[int]
 ) -> None:
-    chunks = list(Chunks(start, start + left, size, log, tuple(cuts)))
+    chunks = list(Chunks(start, start + left, size, log, (cuts[:2], cuts[2:])))
     assert [step for chunk in chunks for step in range(*chunk)] == list(range(start, start + left))
     assert all(0 < stop - first <= size for first, stop in chunks)
     stops = {stop for _, stop in chunks}
@@ -175,6 +176,7 @@ class Chain:
     vocabulary = 8
     types = ("text",)
     token_types = np.zeros(8, dtype=np.uint8)
+    audio_rate = 0.0
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
 
     def windows(self, rows: int, s: int, seed: int) -> Tokens:
@@ -191,6 +193,9 @@ class Chain:
     def validation(self, run: Run) -> Tokens:
         s = run.shape.sequence_length
         return self.windows(run.validation_tokens // s, s, 10**6)
+
+    def origins(self, run: Run) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        return ("chain",), np.zeros(run.validation_tokens // run.shape.sequence_length, dtype=np.int64)
 
 
 def test_training_reaches_the_entropy_of_a_known_source(tmp_path: Path, planned: Callable[..., Run]) -> None:

@@ -83,3 +83,26 @@ def test_compiled_blocks_give_the_same_loss(
     (loss, weights), (compiled, others) = (trained(run, study, Options(compile=choice)) for choice in (False, True))
     assert compiled == pytest.approx(loss, abs=1e-5)
     assert set(weights) == set(others)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "expected"),
+    [
+        (0, 60, ()),
+        (300, 60, (10, 19, 29, 38, 47, 57)),
+        (300, 47, (10, 19, 29, 38)),
+        (320, 60, (10, 20, 30, 40, 50)),
+        (10, 5, (1, 2, 3, 4)),
+        (10**9, 60, ()),
+    ],
+)
+def test_validations_are_at_token_counts_that_do_not_depend_on_the_length(
+    planned: Callable[..., Run], every: int, steps: int, expected: tuple[int, ...]
+) -> None:
+    run = planned(steps=steps, warmup_steps=1, decay_steps=1)
+    assert Options(validate_every=every).validations(run) == expected
+
+
+def test_negative_options_are_refused() -> None:
+    with pytest.raises(InputError, match="validate_every >= 0 must hold, but got -1"):
+        Options(validate_every=-1)

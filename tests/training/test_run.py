@@ -31,6 +31,8 @@ from isoflop.training.module import Cadence, TrainingModule
 from isoflop.training.run import run as train
 
 CADENCE = Cadence(log=5, checkpoint=10)
+#: What a finished run leaves.
+LEFT = {"run.json", "status.json", "metrics.csv", "validation.csv", "result.json"}
 
 
 class Interruption(Exception):  # noqa: N818 - like KeyboardInterrupt
@@ -74,7 +76,7 @@ def test_a_run_leaves_its_result_status_and_metrics(study: Path, planned: Callab
     seen: list[Progress] = []
     result = train(run, study, on_progress=seen.append, cadence=CADENCE)
     place = place_of(study, run)
-    assert files(place.root) == {"run.json", "status.json", "metrics.csv", "result.json"}
+    assert files(place.root) == LEFT
     assert place.result() == result
     assert place.status()["state"] == read_json(place.status_file)["state"] == "done"
     assert StudyDirectory(study).load_run(run.id) == run
@@ -229,7 +231,7 @@ def test_a_run_killed_twice_ends_in_the_same_weights_and_loss(
     assert metrics == expected[2]
     assert result["resumed"] == 2
     # What the killed processes were writing is gone as well.
-    assert files(place.root) == {"run.json", "status.json", "metrics.csv", "result.json"}
+    assert files(place.root) == LEFT
 
 
 def _newest_step(place: RunDirectory) -> int:

@@ -292,10 +292,85 @@ def test_killed_in_the_trunk_and_in_a_branch_they_end_in_the_same_bits(
         trained = Trained(run, study, source)
         assert trained == alone_one
         assert trained.result["shared_steps"] == begun
-        assert {path.name for path in place.root.iterdir()} == {"run.json", "status.json", "metrics.csv", "result.json"}
+        left = {"run.json", "status.json", "metrics.csv", "validation.csv", "result.json"}
+        assert {path.name for path in place.root.iterdir()} == left
     assert trunk.stored() == {300, 720}
     assert {path.name.split("-")[0] for path in trunk.checkpoints.iterdir()} == {"step"}
 
 
 def _newest(folder: Path) -> int:
     return max((int(path.name.split("-")[1]) for path in folder.glob("step-*.pt")), default=0)
+
+
+def test_what_a_run_that_was_cancelled_left_of_the_trunk_is_a_beginning_for_the_others(
+    study: Path,
+    branches: tuple[Run, ...],
+    source: Reading,
+    alone: Callable[[Run], Trained],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
+    trunk = share(study, branches)
+    interrupt(branches[2], study, source, 43)
+    left = StudyDirectory(study).run(branches[2].id)
+    assert trunk.stored() == {26}
+    assert _newest(left.checkpoints) == 40
+    source.steps = 0
+    trained = Trained(branches[1], study, source)
+    assert trained.result["shared_steps"] == 40
+    assert source.steps == 20
+    assert trained == alone(branches[1])
+    assert trained.result["resumed"] == 0
+    # Whoever left it carries on as if nothing had been: from its branch's checkpoint, which is further by now.
+    assert Trained(branches[2], study, source) == alone(branches[2])
+
+
+@pytest.mark.parametrize("trouble", ["rows", "corrupt", "decay"])
+def test_what_another_run_left_is_used_only_if_it_is_whole_and_of_the_stable_part(
+    study: Path,
+    branches: tuple[Run, ...],
+    source: Reading,
+    alone: Callable[[Run], Trained],
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:
+    monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
+    share(study, branches)
+    victim, heir = (branches[0], branches[1]) if trouble == "decay" else (branches[2], branches[1])
+    # The shortest decays from 26 on: what it has at 30 is of no use to others.
+    interrupt(victim, study, source, 30 if trouble == "decay" else 43)
+    left = StudyDirectory(study).run(victim.id)
+    begun = 26
+    if trouble == "rows":
+        left.metrics_file.unlink()
+    elif trouble == "corrupt":
+        newest = max(left.checkpoints.glob("step-*.pt"))
+        newest.write_bytes(newest.read_bytes()[:-9])
+        begun = 30
+    trained = Trained(heir, study, source)
+    assert trained.result["shared_steps"] == begun
+    assert trained.result["corrupt_checkpoints"] == ([newest.name] if trouble == "corrupt" else [])
+    assert trained == alone(heir)
+
+
+def test_who_trains_the_trunk_notices_a_branch_that_is_added_meanwhile(
+    study: Path,
+    branches: tuple[Run, ...],
+    source: Reading,
+    alone: Callable[[Run], Trained],
+    planned: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
+    late = planned(steps=45, decay_steps=9)
+    trunk = share(study, branches)
+
+    def add(progress: Progress) -> None:
+        if progress.step >= 15:
+            share(study, (late, *branches))
+
+    train(branches[2], study, source=source, on_progress=add, cadence=CADENCE)
+    assert trunk.stored() == {26, 36, 48, 73}
+    trained = Trained(late, study, source)
+    assert trained.result["shared_steps"] == 36
+    assert trained == alone(late)
