@@ -205,7 +205,8 @@ def _content(
 ) -> Content:
     from isoflop.reporting.content import Content
 
-    seen = survey(place)
+    # A study whose runs are all adopted has none to be planned or done.
+    seen = survey(place) if place.plan_file.exists() else Survey((), 0.0, 0)
     results = {run.run: place.run(run.run).result() or {} for run in seen.runs}
     missing = any(run.state != "done" for run in seen.grid)
     return Content(
@@ -269,7 +270,9 @@ def _made_with(
         {f"{name} {version}" for result in results for name, version in result.get("versions", {}).items()}
     )
     devices = sorted({str(result["device"]) for result in results if "device" in result})
-    told = [("data", place.load_run(seen.runs[0].run).data), ("recipe", study.recipe.base)]
+    told = [("recipe", study.recipe.base)]
+    if seen.runs:
+        told.insert(0, ("data", place.load_run(seen.runs[0].run).data))
     if versions:
         told.append(("trained with", ", ".join(versions)))
     if devices:

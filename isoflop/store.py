@@ -4,6 +4,7 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
+            adopted/    choices.json
     runs/<id>/run.json  status.json  metrics.csv  validation.csv  checkpoints/  weights/  result.json  log/
               cancelled.json  outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
@@ -263,6 +264,16 @@ class StudyDirectory:
         return self.root / "figures"
 
     @property
+    def adopted(self) -> Path:
+        """Points from elsewhere that count as the study's own (`isoflop.adopted`)."""
+        return self.root / "adopted"
+
+    @property
+    def choices_file(self) -> Path:
+        """What `isoflop next` proposed, in order."""
+        return self.root / "choices.json"
+
+    @property
     def submissions(self) -> Path:
         """What was submitted to a cluster, a folder for each submission."""
         return self.root / "submissions"
@@ -328,6 +339,8 @@ def points(directory: str | Path) -> pd.DataFrame:
 
     A run that was interrupted is planned again: nothing is running where no crew is alive.
 
+    Points that were adopted stand behind the study's own, with the digest of their table in `adopted`.
+
     Columns: ``run, state, in_grid, budget, flops, params, params_embedding, params_head, params_body, tokens, loss``
     (NaN while there is none), ``loss_*`` by token type and source, ``bits_per_audio_second``, ``trunk, seed, d_model,
     n_layers, steps, learning_rate``, and ``simulated`` for those of a rehearsal. Runs of the grid come first, in its
@@ -342,14 +355,20 @@ def points(directory: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from isoflop import adopted  # late, as pandas: what only watches a study needs no arrays
+
     study = StudyDirectory(Path(directory))
+    taken = adopted.read(study.adopted)
     if not study.plan_file.exists():
-        raise InputError(f"a study directory must hold {study.plan_file.name}, but {study.root} does not")
+        if taken is None:
+            raise InputError(f"a study directory must hold {study.plan_file.name}, but {study.root} does not")
+        return adopted.beside(None, taken)
     planned = read_table(study.plan_file, columns=("id", "dropped"))
     observer = Observer(study.root)
     grid = [str(run_id) for run_id in planned.loc[planned["dropped"] == "", "id"]]
     outside = [run_id for run_id in study.run_ids() if run_id not in set(grid)]
-    return pd.DataFrame([_point(study, run_id, run_id in set(grid), observer) for run_id in [*grid, *outside]])
+    own = pd.DataFrame([_point(study, run_id, run_id in set(grid), observer) for run_id in [*grid, *outside]])
+    return own if taken is None else adopted.beside(own, taken)
 
 
 def _point(study: StudyDirectory, run_id: str, in_grid: bool, observer: Observer) -> dict[str, Any]:

@@ -66,13 +66,14 @@ class Cells(Section):
 
     budget: Number = Field(gt=0, description="training FLOPs, one of the grid's budgets")
     sizes: tuple[Whole, ...] = Field(min_length=1, description="model widths d_model, increasing")
+    seeds: Whole | None = Field(None, ge=1, description="replicates of each of them; default: the grid's")
 
 
 class Grid(Section):
     """The cells: budgets × sizes, around a predicted optimum where a prior is given."""
 
-    generator: Literal["rule", "centred"] = Field(
-        "rule", description="rule: the sizes given, or the recipe's walk; centred: log-spaced about the prior's optimum"
+    generator: Literal["rule", "centred", "chosen"] = Field(
+        "rule", description="rule: sizes given, or the recipe's walk; centred: about the prior's optimum; chosen: cells"
     )
     budgets: tuple[Number, ...] = Field(min_length=1, description="training FLOPs of each profile, increasing")
     sizes: tuple[Whole, ...] = Field(

@@ -15,6 +15,7 @@ import typer
 from isoflop import __version__
 from isoflop.cli import (
     checking,
+    choosing,
     corpus,
     exporting,
     planning,
@@ -58,6 +59,7 @@ running.register(app)
 checking.register(app)
 watching.register(app)
 reading.register(app)
+choosing.register(app)
 recommending.register(app)
 exporting.register(app)
 tokenizing.register(app)

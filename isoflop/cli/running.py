@@ -13,6 +13,7 @@ from isoflop.errors import InputError
 
 if TYPE_CHECKING:
     from isoflop.launching.slurm import Submitted
+    from isoflop.study import Study
     from isoflop.workflow import Outcome
 
 
@@ -29,22 +30,43 @@ def run(
     launcher: Annotated[
         Path | None, typer.Option("--launcher", metavar="FILE", help="A launcher profile.  [default: this machine]")
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="GOAL", help="Choose cells, run, fit, until it is so sure: ratio±0.05, params@1e22±0.1."
+        ),
+    ] = None,
+    cap: Annotated[
+        float | None, typer.Option("--cap", metavar="FLOPS", help="With --until: all runs may take so many FLOPs.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole study: plan, make the corpus, train, fit, recommend, report. Called again, it carries on.
 
     With a cluster's profile it submits, watches until the runs are done, then fits; stopped, the jobs go on.
     """
-    from isoflop import workflow
+    from isoflop import choosing, workflow
     from isoflop.cli.progress import Display
     from isoflop.launching.profiles import load_profile
     from isoflop.launching.states import failures
+    from isoflop.planning.information import Goal
 
+    if cap is not None and until is None:
+        raise InputError(f"--cap must be given with --until, but got {cap:g} alone")
     profile = load_profile(launcher)
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
     try:
         with Display() as display:
-            outcome = workflow.run(loaded, place.root, profile, display.watcher)
+
+            def execute(study: Study) -> Outcome:
+                return workflow.run(study, place.root, profile, display.watcher)
+
+            if until is None:
+                outcome = execute(loaded)
+            else:
+                done, found = choosing.run_until(loaded, place, (Goal.parse(until),), execute, cap=cap)
+                say(f"{found.proposal.action}: {found.proposal.reason}")
+                outcome = done or workflow.read(place.root)
     except KeyboardInterrupt:
         say("stopped; call it again to carry on")
         raise typer.Exit(STOPPED) from None

@@ -22,9 +22,9 @@ from isoflop.fitting.surface import Surface, Surfaces
 #: The sd in ln loss of a lack of fit that passes: the noise of a run, and at the most this much, since a larger one
 #: shows in a study of any size. On simulated studies with one of 0.0015 intervals of a then hold the truth in 94 to
 #: 97 %, and without one in 97 to 99 %.
-_LARGEST = 0.002
+LARGEST = 0.002
 #: Its correlation length in ln N and ln D; of those from 1 to 2.3, the one that moves exponents the most.
-_LENGTH = 1.0
+LENGTH = 1.0
 #: Points on which it is laid out: more of them change nothing, for what is smooth does not average out.
 _MOST_POINTS = 300
 #: Steps of finite differences in (ln E, ln A', ln B', α, β).
@@ -79,6 +79,6 @@ def unseen_misfit(
     # What one unit of residual at each point does to each exponent, shape (3, n).
     influence = gradient @ np.linalg.pinv(slopes * root[:, None]) * root
     apart = np.subtract.outer(x, x) ** 2 + np.subtract.outer(z, z) ** 2
-    smooth = np.exp(-apart / (2 * _LENGTH**2))
-    size = min(noise, _LARGEST)
+    smooth = np.exp(-apart / (2 * LENGTH**2))
+    size = min(noise, LARGEST)
     return Misfit(*(size * np.sqrt(np.einsum("in,nm,im->i", influence, smooth, influence))).tolist())

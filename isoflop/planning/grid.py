@@ -2,7 +2,8 @@
 
 ``rule`` takes the sizes given, or walks the recipe's ladder; with a prior and a number of runs each budget keeps the
 sizes nearest its predicted optimum. ``centred`` places sizes evenly in log N about that optimum and snaps each to a
-shape of the ladder that can be run. Each cell becomes the run that meets its budget, or falls out with its reason.
+shape of the ladder that can be run. ``chosen`` has the cells alone that the study names. Each cell
+becomes the run that meets its budget, or falls out with its reason.
 """
 
 from __future__ import annotations
@@ -64,20 +65,52 @@ def lay_out(planner: Planner, prior: Prior | None) -> Iterator[Run | Dropped]:
         its sizes.
     """
     grid, seed = planner.study.grid, planner.study.training.seed
-    place = _centred if grid.generator == "centred" else _by_rule
+    place = {"centred": _centred, "chosen": _none, "rule": _by_rule}[grid.generator]
     counts: Sequence[int | None] = shares(grid) or [None] * len(grid.budgets)
     given = _given(planner)
     for budget, count in zip(grid.budgets, counts, strict=True):
-        sizes = given or _walked(planner, budget)
+        sizes = _sizes_at(planner, given, budget)
         found = place(planner, prior, budget, count, sizes.shapes) if sizes.shapes else []
         picked = _built(planner, [width for cells in grid.cells if cells.budget == budget for width in cells.sizes])
         known = {cell.shape if isinstance(cell, Run) else cell.size for cell in found}
         extra = [planner.run(budget, shape, seed) for shape in picked.shapes if not {shape, shape.label} & known]
-        for cell in sorted([*found, *extra, *sizes.dropped(budget), *picked.dropped(budget)], key=_order):
+        dropped = [] if grid.generator == "chosen" else sizes.dropped(budget)
+        for cell in sorted([*found, *extra, *dropped, *picked.dropped(budget)], key=_order):
             yield cell
             if isinstance(cell, Run):
-                for replicate in range(1, grid.seeds):
+                for replicate in range(1, _replicates(grid, cell)):
                     yield planner.run(budget, cell.shape, seed + replicate)
+
+
+def feasible(planner: Planner) -> Iterator[Run]:
+    """The first run of every cell that a study of these budgets and sizes could have, whatever its generator takes."""
+    given = _given(planner)
+    for budget in planner.study.grid.budgets:
+        for shape in _sizes_at(planner, given, budget).shapes:
+            made = planner.run(budget, shape, planner.study.training.seed)
+            if isinstance(made, Run):
+                yield made
+
+
+def _replicates(grid: Grid, run: Run) -> int:
+    """How often a cell is run: as often as the grid's are, or more where it was picked by hand so."""
+    picked = [
+        cells.seeds
+        for cells in grid.cells
+        if cells.seeds and cells.budget == run.budget and run.shape.d_model in cells.sizes
+    ]
+    return max([grid.seeds, *picked])
+
+
+def _sizes_at(planner: Planner, given: Sizes | None, budget: float) -> Sizes:
+    return given or _walked(planner, budget)
+
+
+def _none(
+    planner: Planner, prior: Prior | None, budget: float, count: int | None, shapes: Sequence[AnyShape]
+) -> list[Run | Dropped]:
+    """No cells but those that are picked."""
+    return []
 
 
 def _order(cell: Run | Dropped) -> tuple[int, float]:
@@ -136,7 +169,7 @@ def _given(planner: Planner) -> Sizes | None:
     grid, recipe = planner.study.grid, planner.recipe
     if grid.sizes:
         return _built(planner, grid.sizes)
-    if recipe.ladder or grid.generator == "centred":
+    if recipe.ladder or grid.generator in ("centred", "chosen"):
         return Sizes(tuple(recipe.every_shape(planner.data.vocabulary, planner.study.model)))
     return None
 

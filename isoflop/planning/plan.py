@@ -309,6 +309,10 @@ def plan(study: Study, data: DataFacts, prior: Prior | None = None) -> Plan:
         else:
             runs[cell.id] = cell
     _refuse_thin_budgets(study, list(runs.values()), dropped)
+    if not runs:
+        raise InputError(
+            "a grid of chosen cells must have some, but got none (isoflop next STUDY --add chooses the first)"
+        )
     return Plan(study.name, data, tuple(runs.values()), tuple(dropped), study, prior)
 
 
@@ -326,6 +330,9 @@ def _check_validation(study: Study, data: DataFacts) -> None:
 
 
 def _refuse_thin_budgets(study: Study, runs: Sequence[Run], dropped: Sequence[Dropped]) -> None:
+    if study.grid.generator == "chosen":
+        # Cells are chosen one by one: a lone one tells of its surface.
+        return
     sizes: dict[float, set[Any]] = {budget: set() for budget in study.grid.budgets}
     for run in runs:
         sizes[run.budget].add(run.shape)

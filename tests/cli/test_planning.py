@@ -166,7 +166,7 @@ MALFORMED = {
     ),
     "unknown generator": (
         {"grid": "{generator: random, budgets: [3e18]}"},
-        "grid.generator must be 'rule' or 'centred', but got 'random'",
+        "grid.generator must be 'rule', 'centred' or 'chosen', but got 'random'",
     ),
     "width under one": ({"grid": "{budgets: [3e18], width: 1}"}, "grid.width must be > 1.0, but got 1"),
     "runs and seeds": (

@@ -8,9 +8,11 @@ from itertools import pairwise
 import pytest
 
 from isoflop.errors import InputError
-from isoflop.planning.grid import shares
+from isoflop.planning.feasibility import Planner
+from isoflop.planning.grid import feasible, shares
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
+from isoflop.planning.recipes import named
 from isoflop.study import Study
 
 SODA = DataFacts("soda", 144_644, None)
@@ -119,3 +121,42 @@ def test_runs_are_shared_out():
 def test_a_recipe_without_a_walk_wants_sizes():
     with pytest.raises(InputError, match=r"grid\.sizes must be given, because recipe 'tiny' has no walk"):
         plan(study({"budgets": [1e11]}, "tiny"), SODA)
+
+
+CHOSEN = {
+    "generator": "chosen",
+    "budgets": [2.5e10, 1.2e11],
+    "sizes": [8, 12, 16, 24],
+    "cells": [{"budget": 2.5e10, "sizes": [8, 16]}, {"budget": 1.2e11, "sizes": [24], "seeds": 3}],
+}
+
+
+def chosen(**changes):
+    return Study.parse({"name": "x", "grid": {**CHOSEN, **changes}, "training": {"seed": 5}})
+
+
+def test_a_chosen_grid_has_its_cells_alone_each_as_often_as_it_says():
+    planned = plan(chosen(), DataFacts("data", 240, 3_500_000))
+    assert [(run.budget, run.shape.d_model, run.seed) for run in planned.runs] == [
+        (2.5e10, 8, 5),
+        (2.5e10, 16, 5),
+        (1.2e11, 24, 5),
+        (1.2e11, 24, 6),
+        (1.2e11, 24, 7),
+    ]
+    assert not planned.dropped
+
+
+def test_a_chosen_grid_without_cells_says_how_to_get_some():
+    with pytest.raises(InputError, match="isoflop next STUDY --add"):
+        plan(chosen(cells=[]), DataFacts("data", 240, 3_500_000))
+
+
+def test_what_is_feasible_does_not_depend_on_what_is_chosen():
+    def cells(study):
+        planner = Planner(study, named(study.recipe), DataFacts("data", 240, 3_500_000))
+        return [(run.budget, run.shape.d_model) for run in feasible(planner)]
+
+    every = [(budget, width) for budget in CHOSEN["budgets"] for width in CHOSEN["sizes"]]
+    assert cells(chosen()) == cells(chosen(cells=[])) == every
+    assert cells(chosen(generator="rule", cells=[])) == every
