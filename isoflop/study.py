@@ -23,7 +23,7 @@ from isoflop.names import validated_name
 from isoflop.settings import Number, Section, Whole, explain
 from isoflop.study_data import Data
 from isoflop.study_ladder import resolve_ladder
-from isoflop.study_recipe import RecipeChoice
+from isoflop.study_recipe import RecipeChoice, from_file
 from isoflop.study_trainer import TrainerChoice
 
 #: A parabola needs three points.
@@ -295,6 +295,8 @@ class Study(Section):
             raise InputError(f"a study file must hold keys and values, but {path} holds {type(content).__name__}")
         for override in overrides:
             _apply(content, override)
+        if "recipe" in content:
+            content["recipe"] = from_file(content["recipe"], path.parent)
         resolve_ladder(content, path.parent)
         study = cls.parse(content, source=str(path))
         return study._with_paths_from(path.parent)

@@ -5,13 +5,23 @@ What each constant does is told by `isoflop.planning.recipe`, which holds the na
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
+from isoflop.errors import InputError
 from isoflop.settings import Number, Options, Section, Whole
 
 _DEFAULT = "default: the recipe's"
+#: Keys of the section that are no constants of the recipe.
+_NO_CONSTANTS = frozenset({"name", "base", "ladder", "published_ladder", "tuned"})
+
+
+#: A rate this near to one that was tried is as good as tried: constants of recipes are rounded.
+_ABOUT = 1.001
 
 
 class Size(Section):
@@ -62,9 +72,32 @@ class Size(Section):
         return self
 
 
-class RecipeChoice(Section):
-    """A named recipe, and what this study changes in it."""
+class Tuned(Section):
+    """What a recipe was tuned on: beyond it, its rules are extrapolated. `isoflop tune` writes it."""
 
+    widths: tuple[Whole, Whole] = Field(description="smallest and largest model width d_model tuned at")
+    tokens: tuple[Number, Number] = Field(description="fewest and most training tokens of a run")
+    rates: tuple[Number, Number] = Field(description="lowest and highest peak rate tried (no unit)")
+    trials: Whole = Field(ge=1, description="finished trials behind it")
+    seeds: Whole = Field(ge=1, description="runs of each trial")
+    data: str = Field(description="fingerprint of what the runs read")
+    source: str = Field(description="who tuned it")
+
+    def beyond(self, width: int, rate: float) -> str:
+        """Why a run of that width and peak rate lies outside of what was tuned; empty where it does not."""
+        (narrow, wide), (low, high) = self.widths, self.rates
+        said = []
+        if not low / _ABOUT <= rate <= high * _ABOUT:
+            said.append(f"its rate, {rate:.3g}, was not tried ({low:.3g} to {high:.3g})")
+        if not narrow <= width <= wide:
+            said.append(f"its width, {width}, was not tuned ({narrow} to {wide})")
+        return " and ".join(said)
+
+
+class RecipeChoice(Section):
+    """A named recipe, and what this study changes in it; {file: FILE} reads the same from a file."""
+
+    name: str | None = Field(None, description="of the recipe with its changes; default: the base's")
     base: str = Field("tiny", description="name of the recipe: tiny, marin-2025, chinchilla")
     ladder: tuple[Size, ...] | None = Field(
         None,
@@ -98,6 +131,16 @@ class RecipeChoice(Section):
         None, ge=0, le=1, description=f"peak rate grows as (sequences a step)^it (no unit); {_DEFAULT}"
     )
     learning_rate: Number | None = Field(None, gt=0, description="one peak rate for all sizes; default: by width")
+    rate_width: Number | None = Field(None, gt=0, description=f"d_model at which tuned rates are anchored; {_DEFAULT}")
+    rate_width_exponent: Number | None = Field(
+        None, description=f"peak rate × (d_model / rate_width)^it besides (no unit); {_DEFAULT}"
+    )
+    rate_tokens: Number | None = Field(
+        None, gt=0, description=f"training tokens at which tuned rates are anchored; {_DEFAULT}"
+    )
+    rate_tokens_exponent: Number | None = Field(
+        None, description=f"peak rate × (tokens / rate_tokens)^it besides (no unit); {_DEFAULT}"
+    )
     max_rate: Number | None = Field(None, gt=0, description=f"highest peak rate; {_DEFAULT}")
     warmup_steps: Whole | None = Field(None, ge=0, description=f"optimiser steps of linear warm-up; {_DEFAULT}")
     warmup_fraction: Number | None = Field(
@@ -136,6 +179,7 @@ class RecipeChoice(Section):
     z_loss: Number | None = Field(
         None, ge=0, description=f"factor of the squared log-partition in what is minimised (no unit); {_DEFAULT}"
     )
+    tuned: Tuned | None = Field(None, description="what the recipe was tuned on; default: not known")
 
     @field_validator("ladder")
     @classmethod
@@ -167,5 +211,25 @@ class RecipeChoice(Section):
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in {"base", "ladder", "published_ladder"} and getattr(self, name) is not None
+            if name not in _NO_CONSTANTS and getattr(self, name) is not None
         }
+
+
+def from_file(section: Any, folder: Path) -> Any:
+    """The recipe section with its ``file``, relative to `folder`, read into it; what stands beside wins.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds no keys and values.
+    """
+    if not isinstance(section, Mapping) or "file" not in section:
+        return section
+    path = folder / str(section["file"])
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"recipe.file must be readable YAML, but got {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or "file" in content:
+        raise InputError(f"a recipe file must hold the keys of a recipe section and no file, but {path} does not")
+    return {**content, **{name: value for name, value in section.items() if name != "file"}}

@@ -199,6 +199,8 @@ def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
 
 def admit(study: Study, place: StudyDirectory) -> None:
     """Refuse what cannot be run, before anything is written; then make the study directory."""
+    if place.search_file.exists():
+        raise InputError(f"a study must have a directory of its own, but {place.root} holds the trials of a search")
     if not place.rehearsed:
         if study.trainer is None or study.trainer.lightning is not None:
             _require("torch", "lightning")
@@ -221,7 +223,7 @@ def prepare(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool 
     write_plan(study, place, planned)
     if place.rehearsed or study.data.external is not None:
         return planned
-    made = _make_corpus(study, place, watcher, verify)
+    made = make_corpus(study, place, watcher, verify)
     if made:
         # Now that the corpus is known, so is what the limits on its use leave of the grid.
         planned = plan(study, place.root)
@@ -247,12 +249,12 @@ def create(place: StudyDirectory) -> None:
         place.root.mkdir(parents=True, exist_ok=True)
         with store.replacing(place.root / ".writable"):
             pass
-        (place.root / ".writable").unlink()
+        (place.root / ".writable").unlink(missing_ok=True)  # another process may try at this moment too
     except OSError as error:
         raise InputError(f"the study directory must be writable, but got {place.root}: {error.strerror}") from None
 
 
-def _make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
+def make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
     """Build the embedded corpus where it is absent, check the one that runs will read; returns whether it was built."""
     from isoflop.tokens import embedded
     from isoflop.tokens.shards import Corpus

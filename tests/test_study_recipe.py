@@ -6,6 +6,7 @@ import pytest
 
 from isoflop.errors import InputError
 from isoflop.study import Study
+from isoflop.study_recipe import Tuned
 
 
 def recipe(**content):
@@ -65,3 +66,30 @@ def test_a_wrong_recipe_is_refused_with_the_rule_and_the_value(content, message)
 def test_changes_are_what_the_study_gives():
     assert recipe(base="marin-2025").changes() == {}
     assert recipe(max_steps="1e4", mlp="plain").changes() == {"max_steps": 10_000, "mlp": "plain"}
+
+
+def test_a_recipe_is_read_from_its_file_and_what_stands_beside_it_wins(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("{base: tiny, name: mine, rate_times_width: 0.3, clip: 2.0}")
+    path = tmp_path / "study.yaml"
+    path.write_text("{name: x, recipe: {file: recipe.yaml, clip: 0.5}, grid: {budgets: [1e10], sizes: [8]}}")
+    found = Study.load(path).recipe
+    assert (found.name, found.rate_times_width, found.clip) == ("mine", 0.3, 0.5)
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", "{file: other.yaml}", "{a: ["])
+def test_what_is_no_recipe_file_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "recipe.yaml").write_text(content)
+    path = tmp_path / "study.yaml"
+    path.write_text("{name: x, recipe: {file: recipe.yaml}, grid: {budgets: [1e10], sizes: [8]}}")
+    with pytest.raises(InputError, match=r"recipe.* file?.*recipe\.yaml|recipe\.file must be"):
+        Study.load(path)
+
+
+def test_what_a_recipe_was_tuned_on_says_what_lies_beyond():
+    tuned = Tuned(
+        widths=(12, 24), tokens=(1e5, 1e6), rates=(0.002, 0.05), trials=18, seeds=2, data="d", source="somebody"
+    )
+    assert tuned.beyond(16, 0.01) == tuned.beyond(12, 0.05) == ""
+    assert tuned.beyond(16, 0.06) == "its rate, 0.06, was not tried (0.002 to 0.05)"
+    assert tuned.beyond(48, 0.001).count(" and ") == 1

@@ -24,6 +24,7 @@ from isoflop.cli import (
     rehearsing,
     running,
     tokenizing,
+    tuning,
     watching,
 )
 from isoflop.errors import IsoflopError
@@ -57,6 +58,7 @@ planning.register(app)
 rehearsing.register(app)
 running.register(app)
 checking.register(app)
+tuning.register(app)
 watching.register(app)
 reading.register(app)
 choosing.register(app)

@@ -71,6 +71,7 @@ def plan(
     """
     from isoflop import workflow
     from isoflop.planning.findings import forecasts
+    from isoflop.planning.tuned import tuning_findings
 
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
     planned = workflow.plan(loaded, place.root)
@@ -87,6 +88,7 @@ def plan(
         raise InputError(f"{loaded.name}: {'; '.join(dict.fromkeys(map(str, refused)))}")
     if as_json:
         document = planned.to_json()
+        document["findings"] = [finding.to_json() for finding in tuning_findings(planned)]
         if not no_forecast:
             document["forecast"] = [
                 {**forecast.to_json(), "findings": [finding.to_json() for finding in findings]}
@@ -97,6 +99,8 @@ def plan(
     _print_plan(planned)
     for sentence in planned.notes():
         typer.echo(f"- {sentence}")
+    for finding in tuning_findings(planned):
+        typer.echo(f"! {finding}")
     for forecast, findings in outlook:
         typer.echo(f"- {forecast}")
         for finding in findings:
@@ -107,11 +111,13 @@ def _print_plan(planned: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from isoflop.planning.tuned import beyond_tuning
+
     saved = f", {planned.saved_flops / planned.flops:.0%} of them saved by trunks" if planned.trunks else ""
     table = Table(title=f"{planned.study}: {len(planned.runs)} runs, {planned.flops:.3g} training FLOPs{saved}")
     for name in ("budget", "FLOPs", "size", "N total", "D tokens", "epochs", "batch", "steps", "rate", "run"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    before = None
+    before, untuned = None, beyond_tuning(planned)
     for run in planned.runs[:_ROWS]:
         epochs = planned.epochs(run)
         table.add_row(
@@ -123,7 +129,7 @@ def _print_plan(planned: Plan) -> None:
             "?" if epochs is None else f"{epochs:.2f}",
             f"{run.batch_size}",
             f"{run.steps:,}",
-            f"{run.learning_rate:.3g}",
+            f"{run.learning_rate:.3g}{'!' if run in untuned else ''}",
             run.id,
             end_section=False,
         )

@@ -48,7 +48,7 @@ class Display:
     @property
     def watcher(self) -> Watcher:
         """The callbacks for `isoflop.workflow.run`."""
-        return Watcher(self._corpus, self._planned, self._event)
+        return Watcher(self._corpus, self._planned, self.event)
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -63,14 +63,19 @@ class Display:
         self._show("corpus", done / total if total else 1.0, message)
 
     def _planned(self, plan: Plan, unfinished: list[Run]) -> None:
+        self.begun(len(plan.runs), unfinished)
+
+    def begun(self, total: int, unfinished: list[Run]) -> None:
+        """Show what becomes of the `unfinished` ones of `total` runs."""
         self._seconds = estimated_seconds(unfinished)
         self._steps = own_steps(unfinished)
         self._shared = {run.id: run.steps - self._steps[run.id] for run in unfinished}
         self._fraction, self._finished = {}, 0
         self._started = time.monotonic()
-        self._say(f"{len(unfinished)} of {len(plan.runs)} runs to do")
+        self._say(f"{len(unfinished)} of {total} runs to do")
 
-    def _event(self, event: Event) -> None:
+    def event(self, event: Event) -> None:
+        """Show what happened to a run."""
         if event.kind == "progress":
             own = event.details["step"] - self._shared[event.run]
             self._fraction[event.run] = max(0.0, own / self._steps[event.run])

@@ -68,6 +68,11 @@ class Draft:
         """Where it is kept."""
         return self.place.submissions / self.id
 
+    @property
+    def fits(self) -> bool:
+        """Whether the runs make a study that is fitted in the end; the trials of a search do not."""
+        return not self.place.search_file.exists()
+
     def write(self, reached: Callable[[Point], None]) -> None:
         """Write the intent."""
         code = snapshot.take(self.place.code)
@@ -81,11 +86,11 @@ class Draft:
             "max_gpu_hours": self.profile.max_gpu_hours,
             "max_requeues": self.profile.max_requeues,
             "profile": self.profile.model_dump(mode="json", exclude_none=True),
-            "parts": {**self.parts, FIT: {"runs": [], "tasks": 1}},
+            "parts": {**self.parts, **({FIT: {"runs": [], "tasks": 1}} if self.fits else {})},
         }
         (self.folder / "log").mkdir(parents=True)
         write_json(self.folder / "submission.json", record)
-        for part in [*self.parts, FIT]:
+        for part in [*self.parts, *([FIT] if self.fits else [])]:
             write_text(self.folder / f"{part}.sh", self._script(part, code))
         reached(Point.INTENT_WRITTEN)
 
@@ -105,6 +110,8 @@ class Draft:
                 reached(Point.PART_SUBMITTED)
                 write_json(self.folder / f"{part}.json", {"job": jobs[part], "tasks": self.parts[part]["tasks"]})
                 reached(Point.PART_RECORDED)
+            if not self.fits:
+                return jobs
             jobs[FIT] = self._send(FIT, [f"--dependency=afterany:{':'.join(jobs.values())}"])
         except InputError:
             cluster.cancel(list(jobs.values()))

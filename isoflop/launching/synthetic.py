@@ -44,6 +44,33 @@ Fault = Literal["crash", "error", "divergence", "preemption"]
 
 
 @dataclass(frozen=True)
+class BestRate:
+    """What a peak rate costs that is not the best: ln loss rises by curvature·ln²(rate/best), for a search to find.
+
+    Parameters
+    ----------
+    scale, width_exponent, batch_exponent
+        The best: scale · d_model^width_exponent · (sequences a step)^batch_exponent.
+    curvature
+        Of ln loss in ln rate; no unit.
+    """
+
+    scale: float
+    width_exponent: float
+    batch_exponent: float
+    curvature: float
+
+    def of(self, run: Run) -> float:
+        """The best peak rate of a run like `run`."""
+        by_width = math.pow(run.shape.d_model, self.width_exponent)
+        return self.scale * by_width * math.pow(run.batch_size, self.batch_exponent)
+
+    def cost(self, run: Run) -> float:
+        """How far ln loss of `run` lies above what its best rate would give."""
+        return self.curvature * math.log(run.learning_rate / self.of(run)) ** 2
+
+
+@dataclass(frozen=True)
 class Conditions:
     """What a rehearsal pretends.
 
@@ -59,6 +86,8 @@ class Conditions:
         Of the noise and the faults.
     seconds_per_flop
         How long a training FLOP takes.
+    rate
+        What rates cost; None: nothing, every rate is the best.
     """
 
     prior: Prior
@@ -67,6 +96,7 @@ class Conditions:
     fail: float
     seed: int
     seconds_per_flop: float
+    rate: BestRate | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise) and self.noise >= 0):
@@ -81,7 +111,8 @@ class Conditions:
     def truth(self, run: Run, tokens: int) -> float:
         """Loss of the model of `run` after `tokens` tokens, without noise, in nats per token."""
         params = float(run.shape.parameters.total)
-        return float(self.prior.loss(np.array([params]), self.cost.flops(params, float(tokens)), self.cost)[0])
+        best = float(self.prior.loss(np.array([params]), self.cost.flops(params, float(tokens)), self.cost)[0])
+        return best if self.rate is None else best * math.exp(self.rate.cost(run))
 
     def loss(self, run: Run) -> float:
         """Final loss of `run`, in nats per token."""
@@ -123,6 +154,7 @@ class Conditions:
                 fail=float(record["fail"]),
                 seed=int(record["seed"]),
                 seconds_per_flop=float(record["seconds_per_flop"]),
+                rate=None if record.get("rate") is None else BestRate(**record["rate"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path} must hold what a rehearsal pretends, but: {error!r}") from error

@@ -54,12 +54,13 @@ class Planner:
         grid, recipe, trainer = self.study.grid, self.recipe, self.study.trainer
         per_token = shape.flops_per_token(grid.convention, grid.attention)
         length = shape.sequence_length
-        batch = recipe.batch_size(length, budget, budget / per_token)
-        rate = recipe.peak_rate(shape, max(batch, 1))
+        tokens = budget / per_token
+        batch = recipe.batch_size(length, budget, tokens)
+        rate = recipe.peak_rate(shape, max(batch, 1), tokens)
         halved = ""
         while recipe.target_steps and rate > recipe.max_rate and batch >= recipe.min_batch:
             batch //= 2
-            rate = recipe.peak_rate(shape, max(batch, 1))
+            rate = recipe.peak_rate(shape, max(batch, 1), tokens)
             halved = f", halved until the rate is at most {recipe.max_rate:g}"
         if batch < recipe.min_batch:
             return (
@@ -68,7 +69,7 @@ class Planner:
         if rate > recipe.max_rate:
             return f"the peak rate must be at most {recipe.max_rate:g}, but the rule gives {rate:.3g} (max_rate)"
         batch = _meeting(budget, per_token * length, batch, recipe.min_batch, grid)
-        rate = recipe.peak_rate(shape, batch)
+        rate = recipe.peak_rate(shape, batch, tokens)
         per_step = per_token * length * batch
         steps = round(budget / per_step)
         warmup, decay = recipe.warmup(steps), recipe.decay_steps(steps)

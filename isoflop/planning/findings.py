@@ -57,7 +57,8 @@ class Finding:
     severity
         ``refuse``: the plan should not be run as it stands; ``flag``: it may, knowing this.
     kind
-        ``interior`` minima, ``precision`` of the ratio, ``bias`` of N*, ``width``, number of ``sizes``.
+        ``interior`` minima, ``precision`` of the ratio, ``bias`` of N*, ``width``, number of ``sizes``;
+        ``tuning``: runs beyond what the recipe was tuned on (`isoflop.planning.tuned`).
     budgets
         The budgets it holds for; all where it is the whole grid's.
     reason, cure
@@ -65,7 +66,7 @@ class Finding:
     """
 
     severity: Literal["refuse", "flag"]
-    kind: Literal["interior", "precision", "bias", "width", "sizes"]
+    kind: Literal["interior", "precision", "bias", "width", "sizes", "tuning"]
     budgets: tuple[float, ...]
     reason: str
     cure: str

@@ -240,7 +240,7 @@ class Plan:
         return [f"Fewer than {_ENOUGH} sizes at {', '.join(f'{budget:.3g}' for budget in few)} FLOPs (grid.min_cells)."]
 
     def _record(self, run: Run) -> dict[str, Any]:
-        params = run.shape.parameters
+        params, tuned = run.shape.parameters, self.settings.recipe.tuned
         shape = vars(run.shape) if isinstance(run.shape, Shape) else {"d_model": run.shape.d_model}
         return {
             "id": run.id,
@@ -270,6 +270,7 @@ class Plan:
             "trunk": run.trunk,
             "own_steps": self.own_steps[run.id],
             "trained_flops": run.flops * self.own_steps[run.id] / run.steps,
+            **({} if tuned is None else {"beyond_tuning": tuned.beyond(run.shape.d_model, run.learning_rate)}),
         }
 
 

@@ -60,6 +60,9 @@ class Recipe:
         Fewest sequences of a step.
     rate_times_width, rate_batch_exponent, learning_rate
         Peak rate: rate_times_width·B^rate_batch_exponent/d with B sequences a step; or (not 0) `learning_rate`.
+    rate_width, rate_width_exponent, rate_tokens, rate_tokens_exponent
+        What tuning has found beside: that rate is multiplied by (d/rate_width)^rate_width_exponent and by
+        (D/rate_tokens)^rate_tokens_exponent, D the tokens of the run, about.
     max_rate
         Highest peak rate. Where the batch is chosen for `target_steps` it is halved until the rate obeys.
     warmup_steps, warmup_fraction
@@ -99,6 +102,10 @@ class Recipe:
     rate_times_width: float = 0.0
     rate_batch_exponent: float = 0.0
     learning_rate: float = 0.0
+    rate_width: float = 1.0
+    rate_width_exponent: float = 0.0
+    rate_tokens: float = 1.0
+    rate_tokens_exponent: float = 0.0
     max_rate: float = math.inf
     warmup_steps: int = 0
     warmup_fraction: float = 0.0
@@ -214,8 +221,8 @@ class Recipe:
             )
         return self.tokens_per_step // sequence_length
 
-    def peak_rate(self, shape: AnyShape, batch: int) -> float:
-        """Peak learning rate of `shape` at `batch` sequences a step.
+    def peak_rate(self, shape: AnyShape, batch: int, tokens: float) -> float:
+        """Peak learning rate of `shape` at `batch` sequences a step, in a run of about `tokens` tokens.
 
         Raises
         ------
@@ -224,14 +231,19 @@ class Recipe:
         """
         own = next((row.learning_rate for row in self.ladder if row.name == shape.label), None)
         if own is not None or self.learning_rate:
-            return own or self.learning_rate
+            return own or self.learning_rate * self._tuned(shape, tokens)
         if not shape.d_model:
             raise InputError(
                 f"a size without d_model must have a learning_rate, but {shape.label!r} has none "
                 "(in recipe.ladder, or recipe.learning_rate for all)"
             )
         width = self.mup_width or shape.d_model
-        return self.rate_times_width * math.pow(batch, self.rate_batch_exponent) / width
+        ruled = self.rate_times_width * math.pow(batch, self.rate_batch_exponent) / width
+        return ruled * self._tuned(shape, tokens)
+
+    def _tuned(self, shape: AnyShape, tokens: float) -> float:
+        by_width = math.pow(shape.d_model / self.rate_width, self.rate_width_exponent)
+        return by_width * math.pow(tokens / self.rate_tokens, self.rate_tokens_exponent)
 
     def second_moment(self, batch: int) -> float:
         """β2 at `batch` sequences a step."""

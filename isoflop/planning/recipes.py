@@ -140,4 +140,6 @@ def named(choice: RecipeChoice) -> Recipe:
         changes["ladder"] = choice.ladder
     elif choice.published_ladder is not None:
         changes["ladder"] = published_ladder(choice.published_ladder)
+    if choice.name is not None:
+        changes["name"] = choice.name
     return replace(RECIPES[choice.base], **changes)  # type: ignore[arg-type]

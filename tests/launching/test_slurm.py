@@ -255,3 +255,14 @@ def test_a_real_study_on_four_nodes_has_the_local_launchers_losses_to_the_bit(
     assert len(branches) == 8
     jobs = {claim.crew.job for branch in branches.values() for claim in Claims(there.root).history(branch.trunk)}
     assert len(jobs) == 4
+
+
+def test_trials_of_a_search_are_run_and_not_fitted(cluster, pretended, profile):
+    trials = pretended(4)
+    write_json(trials.place.search_file, {})
+    with hold(trials.place.root):
+        submitted = slurm.submit(trials.place, trials.plan.runs, load_profile(profile()))
+    assert set(submitted.jobs) == {"worker-0"}
+    trials.wait(60, done=4)
+    cluster.wait(30)
+    assert not trials.place.report_file.exists()

@@ -15,7 +15,7 @@ import pytest
 
 from isoflop import store, workflow
 from isoflop.errors import CorruptFileError, Diverged, InputError
-from isoflop.launching.synthetic import Conditions, Pretence, run
+from isoflop.launching.synthetic import BestRate, Conditions, Pretence, run
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import Line, Prior, Surface, published
 from isoflop.planning.simulation import Cells, log_losses
@@ -256,3 +256,16 @@ def test_a_damaged_checkpoint_is_named(planned, tmp_path):
     path.write_text('{"steps": 1}')
     with pytest.raises(CorruptFileError, match=r"pretended\.json must be a pretended checkpoint"):
         run(one, tmp_path, conditions=pretend(planned))
+
+
+def test_a_rate_costs_what_it_is_off_the_best(planned, tmp_path):
+    one = planned.runs[0]
+    rate = BestRate(scale=0.3, width_exponent=-1.2, batch_exponent=0.5, curvature=0.04)
+    conditions = pretend(planned, rate=rate)
+    best = replace(one, learning_rate=0.3 * one.shape.d_model**-1.2 * one.batch_size**0.5)
+    assert conditions.loss(best) == pytest.approx(pretend(planned).loss(best))
+    doubled = replace(best, learning_rate=2 * best.learning_rate)
+    assert conditions.loss(doubled) / conditions.loss(best) == pytest.approx(math.exp(0.04 * math.log(2) ** 2))
+    path = tmp_path / "rehearsal.json"
+    store.write_json(path, conditions.to_json())
+    assert Conditions.load(path) == conditions

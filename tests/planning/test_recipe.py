@@ -38,14 +38,14 @@ def test_batches_are_constant_powers_of_two_or_smooth():
 
 def test_rates_go_by_width_and_batch_or_are_given():
     shape = named("marin-2025").shape(768, 144_644, SODA)
-    assert named("marin-2025").peak_rate(shape, 32) == pytest.approx(0.33 * math.sqrt(32) / 768)
-    assert named("marin-2025", learning_rate=1e-3).peak_rate(shape, 32) == 1e-3
+    assert named("marin-2025").peak_rate(shape, 32, 1e9) == pytest.approx(0.33 * math.sqrt(32) / 768)
+    assert named("marin-2025", learning_rate=1e-3).peak_rate(shape, 32, 1e9) == 1e-3
 
 
 def test_under_mup_the_rate_is_that_of_the_base_width_and_models_widen_by_heads():
     recipe = named("marin-2025", mup_width=256)
-    rates = [recipe.peak_rate(recipe.shape(width, 144_644, SODA), 32) for width in (256, 768)]
-    assert rates == [named("marin-2025").peak_rate(recipe.shape(256, 144_644, SODA), 32)] * 2
+    rates = [recipe.peak_rate(recipe.shape(width, 144_644, SODA), 32, 1e9) for width in (256, 768)]
+    assert rates == [named("marin-2025").peak_rate(recipe.shape(256, 144_644, SODA), 32, 1e9)] * 2
     with pytest.raises(InputError, match=r"head_size must be given where mup_width is .*, but got heads 2"):
         named("tiny", mup_width=32)
     assert named("tiny", mup_width=32, head_size=16).shape(64, 247, Model()).n_heads == 4
@@ -85,11 +85,11 @@ def test_a_ladder_of_the_study_s_own():
     assert shape == Shape(2, 64, 4, 2, 32, 200, 100, 32, tied_head=True, mlp="plain")
     assert big == Listed("big", 10**7, 6.5e7, 100, 32, 9 * 10**6, 256)
     assert images.sequence_length == 1
-    assert recipe.peak_rate(images, 2) == 1e-4
-    assert recipe.peak_rate(big, 2) == pytest.approx(0.2 / 256)
+    assert recipe.peak_rate(images, 2, 1e9) == 1e-4
+    assert recipe.peak_rate(big, 2, 1e9) == pytest.approx(0.2 / 256)
     no_rate = named("tiny", ladder=[{"name": "x", "params": 5, "flops_per_token": 30}])
     with pytest.raises(InputError, match="without d_model must have a learning_rate, but 'x' has none"):
-        no_rate.peak_rate(no_rate.every_shape(10, Model())[0], 1)
+        no_rate.peak_rate(no_rate.every_shape(10, Model())[0], 1, 1e9)
 
 
 def test_what_cannot_be_built_is_refused():
@@ -108,3 +108,14 @@ def test_every_width_of_the_ladder_can_be_built():
     widths = [shape.d_model for shape in named("marin-2025", width_step=32, head_size=32).every_shape(1000, SODA)]
     assert widths[0] == 64
     assert widths[-1] == 8192
+
+
+def test_tuned_rates_go_by_width_and_tokens_besides():
+    tuned = {"rate_width": 64, "rate_width_exponent": -0.25, "rate_tokens": 1e9, "rate_tokens_exponent": -0.1}
+    recipe, plain = named("tiny", **tuned), named("tiny")
+    shape = recipe.shape(128, 256, Model())
+    expected = plain.peak_rate(shape, 2, 1e9) * 2**-0.25
+    assert recipe.peak_rate(shape, 2, 1e9) == pytest.approx(expected)
+    assert recipe.peak_rate(shape, 2, 1e10) == pytest.approx(expected * 10**-0.1)
+    one = named("tiny", learning_rate=1e-3, **tuned)
+    assert one.peak_rate(shape, 2, 1e9) == pytest.approx(1e-3 * 2**-0.25)
