@@ -107,6 +107,9 @@ class Selection:
             bury(self._study, self._claims, last)
             if not is_open(place):
                 return None
+        elif last is not None and _given_up(self._study, self._claims, last):
+            # Whose attempt was the last has ended its claim, and not yet written what follows from that.
+            return None
         branch = self._branches.get(run_id)
         if branch is not None and branch.step not in self._study.trunk(branch.trunk).stored():
             if self._diverges(branch, last):
@@ -183,9 +186,18 @@ def _held(claims: Claims, name: str) -> bool:
 
 def bury(study: StudyDirectory, claims: Claims, claim: Claim) -> None:
     """End the claim of a crew that died without a word; the run goes on, or is failed where that was once too often."""
-    place = study.run(claim.name)
-    step = place.status().get("step", 0)
+    step = study.run(claim.name).status().get("step", 0)
     message = f"its worker on {claim.crew.host} died without a word"
     claims.end(claim, FAILED, cause=Cause.NODE_FAILURE, message=message, step=step)
-    if not may_go_on(claims.history(claim.name)):
-        place.write_status("failed", cause=Cause.NODE_FAILURE, message=message, step=step)
+    _given_up(study, claims, claim)
+
+
+def _given_up(study: StudyDirectory, claims: Claims, claim: Claim) -> bool:
+    """Whether the retries of the run are used up, `claim` on it being the last; then its status says so."""
+    history = claims.history(claim.name)
+    if may_go_on(history):
+        return False
+    end = next(each.end for each in history if each.token == claim.token) or {}
+    details = {name: end[name] for name in ("cause", "message", "step") if name in end}
+    study.run(claim.name).write_status("failed", **details)
+    return True

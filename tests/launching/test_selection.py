@@ -63,6 +63,18 @@ def test_a_dead_crews_run_is_taken_over_and_counted(place, crew, tmp_path):
     assert [end.end["cause"] for end in Claims(tmp_path).history("a")] == [Cause.NODE_FAILURE] * 4
 
 
+def test_a_run_whose_retries_are_used_up_is_not_taken_before_its_status_says_so(place, crew, tmp_path):
+    with joined(tmp_path) as other:
+        claims = Claims(tmp_path, other)
+        for _ in range(2):
+            claims.end(claims.take("a"), FAILED, cause=Cause.ERROR, message="as before", step=3)
+    # Its crew has written how its claim ended, and nothing else yet.
+    assert place.run("a").status()["state"] == "planned"
+    assert selection(place, crew, "a").take() is None
+    status = place.run("a").status()
+    assert (status["state"], status["cause"], status["message"], status["step"]) == ("failed", "error", "as before", 3)
+
+
 def test_a_silent_crew_is_waited_for_until_its_lease_is_over(place, crew, tmp_path):
     with joined(tmp_path, lease=30) as other:
         far = replace(other, boot="another machine")
