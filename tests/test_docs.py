@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,16 +81,22 @@ def test_the_reference_has_every_verb_option_and_key(site):
     assert record("llama3")["title"] in text_of(site / "reference" / "laws.html")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_yaml_that_pages_show_is_taken(page):
-    """A part of a launcher profile, or of a study."""
-    whole = {"name": "shown", "grid": {"budgets": [1e18], "sizes": [128]}}
-    for match in re.finditer(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        shown = yaml.safe_load(match[1])
-        if set(shown) <= set(SlurmProfile.model_fields):
-            parse_profile({"launcher": "slurm", **shown}, page.name)
-        else:
-            named(Study.parse({**whole, **shown}).recipe)
+def snippets() -> Iterator[tuple[str, dict[str, object]]]:
+    """Every YAML block that a page shows, with the page's name."""
+    for page in PAGES:
+        for match in re.finditer(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            yield page.stem, yaml.safe_load(match[1])
+
+
+@pytest.mark.parametrize("shown", [pytest.param(shown, id=page) for page, shown in snippets()])
+def test_yaml_that_pages_show_is_taken(shown):
+    """A part of a launcher profile, or of a study, each of whose keys is known and heeded."""
+    if set(shown) <= set(SlurmProfile.model_fields):
+        assert parse_profile({"launcher": "slurm", **shown}, "shown").model_fields_set >= set(shown)
+        return
+    study = Study.parse({"name": "shown", "grid": {"budgets": [1e18], "sizes": [128]}, **shown})
+    assert study.model_fields_set >= set(shown)
+    assert named(study.recipe).name == (study.recipe.name or study.recipe.base)
 
 
 def test_files_that_pages_name_are_there():
