@@ -219,7 +219,8 @@ def run_until(
     """
     if study.grid.generator != "chosen":
         raise InputError(
-            f"grid.generator must be chosen for a study that chooses its cells, but got {study.grid.generator}"
+            "a study that chooses its cells must have grid.generator: chosen (--set grid.generator=chosen), but got "
+            f"{study.grid.generator!r}"
         )
     if place.study_file.exists():
         before, ours = _picked(Study.load(place.study_file)), _picked(study)

@@ -3,9 +3,10 @@
 A page is a script: its fenced blocks without a language, from the first line to the last, in a folder that is its own.
 What is scaled down, and nothing else:
 
-- A study that is *trained* (``run``) is one of six runs of a moment, under the same name; whatever looks at what
-  training leaves (``status``, ``logs``, ``retry``, ``export``, ``corpus``) looks at that one, and a run that is named
-  is replaced by the first of these, once it is sure that the study shown has a run of that name.
+- A study that is *trained* (``run``; ``tune``, with as few trials as it takes) is one of six runs of a moment, under
+  the same name; whatever looks at what training leaves (``status``, ``logs``, ``retry``, ``export``, ``corpus``) looks
+  at that one, and a run that is named is replaced by the first of these, once it is sure that the study shown has a
+  run of that name.
 - What reads *losses* (``fit``, ``report``, ``recommend``) reads a rehearsal of the study shown, all its runs on losses
   of a known law: the six have none. ``rehearse`` pretends to take 0.2 seconds.
 - Codecs whose weights nobody ships give way to the one that is fitted, and that one is small.
@@ -55,6 +56,8 @@ RUN = re.compile(r"d\d+-l\d+-t\d+")
 STUDIES = re.compile(r"\bstudies/(demo|my-study)(?=[/\s]|$)")
 #: A codec small enough for a few minutes of sound.
 SMALL = [f"--codec-set={name}" for name in ("semantic_entries=16", "acoustic_entries=8", "acoustic_codebooks=2")]
+#: What the six believe beforehand, where they choose their cells.
+PRIOR = ["--set=grid.prior={budget: 1e8, params: 7000, exponent: 0.5}"]
 #: What these read is what training leaves; the others read losses.
 TRAINED = ("run", "status", "logs", "retry", "export", "corpus")
 STUDY = {
@@ -140,8 +143,9 @@ class World:
             arguments = [*arguments, "--seconds=0.2"]
         elif verb == "tokenize":
             arguments = self.tokenized(arguments)
-        elif verb == "run":
-            arguments = [self.small(arguments[0]), *arguments[1:]]
+        elif verb in {"run", "tune"}:
+            added = ["--trials=7"] if verb == "tune" else PRIOR if "--until" in arguments else []
+            arguments = [self.small(arguments[0]), *arguments[1:], *added]
         elif verb in TRAINED:
             arguments = [self.named(each, arguments[0]) for each in arguments]
         elif verb != "plan":
