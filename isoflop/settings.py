@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -57,6 +57,13 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 #: What a section passes on to code that is not ours: plain values by name.
 Options = dict[
     Annotated[str, BeforeValidator(_option_name)], Annotated[bool | int | float | str, BeforeValidator(_plain)]
+]
+
+
+#: Where a run's metrics go, beside its metrics.csv; one word or several.
+Loggers = Annotated[
+    tuple[Literal["csv", "tensorboard", "wandb"], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 
 

@@ -4,7 +4,7 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
-            adopted/    choices.json
+            adopted/    choices.json  probes.json
     runs/<id>/run.json  status.json  metrics.csv  validation.csv  checkpoints/  weights/  result.json  log/
               cancelled.json  outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isoflop.fitting.law import Law
+    from isoflop.planning.probes import Probes
     from isoflop.study import Study
 
 
@@ -88,6 +89,11 @@ class StudyDirectory:
         from isoflop.study import Study
 
         return self.corpus_of(Study.load(self.study_file)) if self.study_file.exists() else self.corpus
+
+    @property
+    def probes_file(self) -> Path:
+        """What was measured of the study's models, on which devices."""
+        return self.root / "probes.json"
 
     @property
     def points_file(self) -> Path:
@@ -168,6 +174,18 @@ class StudyDirectory:
         if record.get("id") != run_id:
             raise CorruptFileError(f"{path} must hold the run {run_id}, but holds {record.get('id')}")
         return run
+
+
+def probes(study: StudyDirectory) -> Probes:
+    """What was measured of the study's models; `CorruptFileError` where the file is something else."""
+    from isoflop.planning.probes import NONE, Probes
+
+    if not study.probes_file.exists():
+        return NONE
+    try:
+        return Probes.from_json(read_json(study.probes_file))
+    except InputError as error:
+        raise CorruptFileError(f"{study.probes_file}: {error}; isoflop probe makes it anew once it is gone") from error
 
 
 def read_law(path: Path) -> Law:

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isoflop.errors import InputError
 from isoflop.names import validated_name
-from isoflop.settings import Number, Section, Whole, explain
+from isoflop.settings import Loggers, Number, Section, Whole, explain
 from isoflop.study_data import Data
 from isoflop.study_ladder import resolve_ladder
 from isoflop.study_recipe import RecipeChoice, from_file
@@ -165,6 +165,7 @@ class Training(Section):
         False, description="whether blocks are computed again in the backward pass, for less memory (a third more work)"
     )
     compile: bool = Field(False, description="whether torch compiles the blocks: for long runs on a GPU")
+    logger: Loggers = Field(("csv",), description="where metrics go: csv (always), tensorboard, wandb; or several")
     keep_weights: bool = Field(False, description="whether a finished run's weights stay on disk, for isoflop export")
 
     @field_validator("precision", mode="before")
@@ -187,7 +188,7 @@ class Hardware(Section):
     accelerator: str = Field(description="a100-80, h100, h200, b200, l40s, rtx-4090, cpu")
     gpus: Whole = Field(1, ge=1, description="accelerators in all, for the time until the last run is done")
     gpus_per_run: Whole = Field(1, ge=1, description="accelerators that one run uses")
-    sharded: bool = Field(False, description="whether weights and optimiser are spread over a run's accelerators")
+    sharded: bool | None = Field(None, description="spread weights over a run's accelerators; default: if they must be")
     micro_batch: Whole = Field(1, ge=1, description="sequences on one accelerator at once")
     mfu: Number | None = Field(
         None, gt=0, le=1, description="model FLOPs utilisation, measured (fraction); default: the accelerator's assumed"

@@ -6,7 +6,6 @@ by calling `run` again.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from isoflop import store, table_files
 from isoflop.claims import Claims, hold
-from isoflop.errors import CorruptFileError, InputError, MissingExtraError
+from isoflop.errors import CorruptFileError, InputError
 from isoflop.facts import data_facts, prior_of
 from isoflop.launching.base import Event
 from isoflop.launching.causes import Cause
 from isoflop.launching.profiles import LocalProfile, Profile, SlurmProfile
 from isoflop.launching.states import pardon
+from isoflop.machine import require
 from isoflop.planning import plan as planning
 from isoflop.planning.plan import Plan
+from isoflop.planning.probes import NONE
 from isoflop.planning.runs import Run, trainable
 from isoflop.results import Outcome as Outcome
 from isoflop.results import read as read
@@ -66,7 +67,8 @@ def open_study(
 def plan(study: Study, directory: str | Path | None = None) -> Plan:
     """Lay out the runs of `study` (see `isoflop.planning.plan`): reads what is known of its data, writes nothing."""
     place = None if directory is None else StudyDirectory(Path(directory))
-    return planning.plan(study, data_facts(study, place), prior_of(study))
+    probes = NONE if place is None else store.probes(place)
+    return planning.plan(study, data_facts(study, place), prior_of(study), probes)
 
 
 def suggestion(
@@ -134,7 +136,7 @@ def run(
     """
     place = _place(study, directory)
     refuse_rehearsal(place)
-    admit(study, place)
+    admit(study, place, profile or LocalProfile())
     watcher = watcher or Watcher()
     return execute(place, lambda: prepare(study, place, watcher), profile, watcher, patience)
 
@@ -155,7 +157,7 @@ def execute(
     from isoflop.launching.tending import Slurm
 
     profile = profile or LocalProfile()
-    devices = profile.processes if isinstance(profile, LocalProfile) else 0
+    devices = profile.devices if isinstance(profile, LocalProfile) else 0
     with hold(place.root, patience, devices) as crew:
         planned = prepared()
         unfinished = [run for run in planned.runs if place.run(run.id).result() is None]
@@ -163,7 +165,8 @@ def execute(
         pardon(place, Claims(place.root, crew), again)
         watcher.planned(planned, unfinished)
         if isinstance(profile, LocalProfile):
-            Local(profile.processes, crew).launch(place, unfinished, watcher.event)
+            local = Local(profile.processes, crew, profile.gpus, profile.devices_per_run)
+            local.launch(place, unfinished, watcher.event)
     if not isinstance(profile, LocalProfile):
         Slurm(profile).launch(place, unfinished, watcher.event)
     return read(place.root)
@@ -187,7 +190,7 @@ def submit(
     from isoflop.launching import slurm
 
     place = _place(study, directory)
-    admit(study, place)
+    admit(study, place, profile)
     with hold(place.root, patience):
         planned = prepare(study, place, watcher or Watcher(), verify=False)
         return slurm.submit(place, planned.runs, profile, canary=canary)
@@ -197,13 +200,15 @@ def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
     return StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
 
 
-def admit(study: Study, place: StudyDirectory) -> None:
-    """Refuse what cannot be run, before anything is written; then make the study directory."""
+def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -> None:
+    """Refuse what cannot be run (None: by whichever profile), before anything is written; then make its directory."""
     if place.search_file.exists():
         raise InputError(f"a study must have a directory of its own, but {place.root} holds the trials of a search")
     if not place.rehearsed:
         if study.trainer is None or study.trainer.lightning is not None:
-            _require("torch", "lightning")
+            require("train", "torch", "lightning")
+        if study.trainer is None:
+            require("loggers", *(name for name in study.training.logger if name != "csv"))
         if study.data.abstract is not None:
             raise InputError(
                 "data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)"
@@ -211,6 +216,8 @@ def admit(study: Study, place: StudyDirectory) -> None:
         for planned_run in plan(study, place.root).runs:
             if study.trainer is None:
                 trainable(planned_run)
+                if profile is not None:
+                    profile.check(planned_run)
     create(place)
 
 
@@ -235,12 +242,6 @@ def refuse_rehearsal(place: StudyDirectory) -> None:
     """Keep a study that is to be trained out of the directory of a rehearsal, where workers only pretend."""
     if place.rehearsed:
         raise InputError(f"a study must not be run in the directory of a rehearsal, but got {place.root}")
-
-
-def _require(*packages: str) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "train")
 
 
 def create(place: StudyDirectory) -> None:

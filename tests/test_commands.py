@@ -11,8 +11,8 @@ What is scaled down, and nothing else:
   of a known law: the six have none. ``rehearse`` pretends to take 0.2 seconds.
 - Codecs whose weights nobody ships give way to the one that is fitted, and that one is small.
 - ``make`` is asked what it would do (``make -n``).
-- What needs a cluster (`on_a_cluster`) has its options checked here; a test marked ``slurm`` does the tutorial for
-  real.
+- What needs a cluster or GPUs (`elsewhere`) has its options checked here; a test marked ``slurm`` does the tutorial
+  for real.
 
 Recordings and tables that pages name (``speech.csv``, ``sweep.csv`` …) are made here.
 """
@@ -88,10 +88,10 @@ def commands(page: str) -> list[list[str]]:
     return found
 
 
-def on_a_cluster(words: list[str]) -> bool:
-    """Whether a command needs SLURM."""
+def elsewhere(words: list[str]) -> bool:
+    """Whether a command needs SLURM, or GPUs."""
     profile = words[words.index("--launcher") + 1] if "--launcher" in words else ""
-    return words[1] == "submit" or Path(profile).name.startswith(("slurm-", "profile"))
+    return words[1] == "submit" or Path(profile).name.startswith(("slurm-", "profile", "local-gpus"))
 
 
 def on_the_cluster(page: str, run: str) -> str:
@@ -137,7 +137,7 @@ class World:
             )
             return done.returncode, done.stdout + done.stderr
         verb, arguments = words[1], words[2:]
-        if on_a_cluster(words):
+        if elsewhere(words):
             return self.isoflop(verb, *arguments, "--help")
         if verb == "rehearse":
             arguments = [*arguments, "--seconds=0.2"]

@@ -19,6 +19,7 @@ from isoflop.cli import (
     corpus,
     exporting,
     planning,
+    probing,
     reading,
     recommending,
     rehearsing,
@@ -55,6 +56,7 @@ def _options(
 
 
 planning.register(app)
+probing.register(app)
 rehearsing.register(app)
 running.register(app)
 checking.register(app)

@@ -48,8 +48,10 @@ class Work:
         Lightning's name: ``cpu``, ``gpu``.
     devices
         Names of the GPUs that this machine gave us, shared out among the workers; empty: not ours to say.
+    devices_per_run
+        GPUs, or processes where there are none, that train a run together.
     threads
-        Of each worker.
+        Of each worker, and of each process of a run.
     steps
         Stop every run after so many, to see whether it works; None: go on to the end.
     max_hours
@@ -60,6 +62,7 @@ class Work:
     workers: int = 1
     accelerator: str = "cpu"
     devices: tuple[str, ...] = ()
+    devices_per_run: int = 1
     threads: int = 1
     steps: int | None = None
     max_hours: float | None = None
@@ -137,8 +140,10 @@ class Supervisor:
                 worker.dismiss()
 
     def _hire(self, slot: int) -> None:
-        device = self.todo.devices[slot % len(self.todo.devices)] if self.todo.devices else None
-        worker = Worker.start(self.study.root, self.todo.accelerator, slot, self.todo.threads, device)
+        todo, names, count = self.todo, self.todo.devices, self.todo.devices_per_run
+        own = [names[place % len(names)] for place in range(slot * count, (slot + 1) * count)] if names else []
+        gpus = ",".join(own) or None
+        worker = Worker.start(self.study.root, todo.accelerator, slot, todo.threads, gpus, count)
         self._workers.append(worker)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
 

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 from isoflop.claims import Claim
 from isoflop.launching.causes import Cause
+from isoflop.machine import threads_of
 
 #: Of what a dead worker wrote to its standard error, this many characters are kept.
 _LAST_WORDS = 2000
@@ -51,15 +52,16 @@ class Worker:
     _unread: bytes = b""
 
     @classmethod
-    def start(cls, study: Path, accelerator: str, slot: int, threads: int, device: str | None) -> Self:
-        """Start one with so many threads, on a GPU by its name where one is given."""
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
+    def start(
+        cls, study: Path, accelerator: str, slot: int, threads: int, gpus: str | None, devices_per_run: int = 1
+    ) -> Self:
+        """Start one with so many threads, on the GPUs of these names (with commas) where they are given."""
+        environment = {**os.environ, **threads_of(threads)}
+        if gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "isoflop.launching.worker", str(study), accelerator],
+            [sys.executable, "-P", "-m", "isoflop.launching.worker", str(study), accelerator, str(devices_per_run)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -113,6 +115,11 @@ class Worker:
         self.dismiss()
         with suppress(BrokenPipeError):
             self.output.close()
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Names of the GPUs that this process was given; empty where nobody says."""
+    return tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
 
 
 def death(code: int, last_words: str) -> tuple[Cause, str]:

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isoflop.errors import InputError
 from isoflop.machine import cores
+from isoflop.planning.runs import Run, rows_of_each
 from isoflop.settings import Number, Section, Whole, explain
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
@@ -28,13 +29,19 @@ _FLAG = re.compile(r"[a-z][a-z0-9-]*")
 _CLASS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
+#: What `devices_per_run` is, wherever it may be said.
+_TOGETHER = "GPUs (where there are none, processes) of one machine that train a run together"
+
+
 class LocalProfile(Section):
     """A launcher profile for this machine."""
 
     launcher: Literal["local"] = Field("local", description="where runs execute")
     workers: Literal["auto"] | Annotated[int, Field(ge=1, strict=True)] = Field(
-        "auto", description="worker processes, one thread each; auto: one for each core this process may use"
+        "auto", description="worker processes, one thread each; auto: one for each core this process may use, or GPU"
     )
+    gpus: Whole = Field(0, ge=0, description="GPUs of this machine that are shared out among the workers; 0: none")
+    devices_per_run: Whole = Field(1, ge=1, description=_TOGETHER)
 
     @classmethod
     def load(cls, path: Path | None) -> LocalProfile:
@@ -44,10 +51,25 @@ class LocalProfile(Section):
             raise InputError(f"the launcher must be local, but got {profile.launcher!r} in {path}")
         return profile
 
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.gpus:
+            _enough_gpus(self.processes, self.devices_per_run, self.gpus)
+        return self
+
     @property
     def processes(self) -> int:
         """Worker processes on this machine."""
-        return cores() if self.workers == "auto" else self.workers
+        return max(1, (self.gpus or cores()) // self.devices_per_run) if self.workers == "auto" else self.workers
+
+    @property
+    def devices(self) -> int:
+        """Devices that they hold, all of them together."""
+        return self.processes * self.devices_per_run
+
+    def check(self, run: Run) -> None:
+        """Refuse a run whose steps the devices of a run do not divide: `InputError`."""
+        rows_of_each(run, self.devices_per_run)
 
 
 class Options(Section):
@@ -145,7 +167,12 @@ class WorkerClass(Section):
     up_to_params: Number | None = Field(
         None, gt=0, description="largest model that they take, parameters in total; default: any"
     )
-    workers: Whole | None = Field(None, ge=1, description="processes on each node; default: one for each GPU, or one")
+    workers: Whole | None = Field(
+        None,
+        ge=1,
+        description="processes on each node, each with a run; default: one for each GPU (or run's GPUs), or one",
+    )
+    devices_per_run: Whole = Field(1, ge=1, description=_TOGETHER)
     options: Options = Field(Options(), description="what a task asks for, over what the profile says")
 
     @field_validator("name")
@@ -155,10 +182,16 @@ class WorkerClass(Section):
             raise ValueError(f"must be small letters, digits and '-', but got {value!r}")
         return value
 
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.options.gpus:
+            _enough_gpus(self.workers_per_node, self.devices_per_run, self.options.gpus)
+        return self
+
     @property
     def workers_per_node(self) -> int:
         """Processes on each node."""
-        return self.workers or max(1, self.options.gpus)
+        return self.workers or max(1, self.options.gpus // self.devices_per_run)
 
     @property
     def runs_at_once(self) -> int:
@@ -230,6 +263,19 @@ class SlurmProfile(Section):
         raise InputError(
             f"the last class must take the largest model, but {self.classes[-1].name} takes {limit_text(self)} "
             f"parameters and a run has {params:,}"
+        )
+
+    def check(self, run: Run) -> None:
+        """Refuse a run that no class takes, or whose steps its class's devices do not divide: `InputError`."""
+        rows_of_each(run, self.class_of(run.shape.parameters.total).devices_per_run)
+
+
+def _enough_gpus(workers: int, devices_per_run: int, gpus: int) -> None:
+    # One worker may have all GPUs of a node and use the first: as many as there are runs is what counts.
+    if workers * devices_per_run > gpus and devices_per_run > 1:
+        raise ValueError(
+            "a run's devices must be on one node, its own: workers × devices_per_run <= GPUs of the node must hold, "
+            f"but got {workers}, {devices_per_run} and {gpus}"
         )
 
 

@@ -32,9 +32,13 @@ from isoflop.launching.profiles import SlurmProfile, WorkerClass, parse_profile
 from isoflop.launching.sbatch import lead
 from isoflop.launching.selection import is_open
 from isoflop.names import validated_name
+from isoflop.planning.probes import Probes
 from isoflop.planning.runs import Run
-from isoflop.store import StudyDirectory, publish_json, read_json
+from isoflop.planning.trunks import own_steps
+from isoflop.store import StudyDirectory, probes, publish_json, read_json
 
+#: Of the time limit of a task over the longest run's hours by its probe; and the fewest minutes.
+_MARGIN, _SHORTEST = 1.5, 30
 #: Optimiser steps of a run that is only to show whether it works.
 _CANARY_STEPS = 100
 
@@ -169,6 +173,7 @@ def submit(
             f"hours held must be less than max_gpu_hours, {profile.max_gpu_hours:g}, but got "
             f"{device_hours(place.root):.3g}"
         )
+    profile = _timed(profile, remaining, probes(place))
     parts, fresh = _parts(remaining, queue, profile, canary)
     if not parts:
         return Submitted("", (), 0, {}, len(queue.workers))
@@ -264,6 +269,21 @@ def _parts(
     return parts, fresh
 
 
+def _timed(profile: SlurmProfile, runs: Sequence[Run], known: Probes) -> SlurmProfile:
+    """The profile with a time limit where it says none and the runs of a class were probed: the longest's, and half."""
+    steps, classes = own_steps(runs), []
+    taken = {entry.name: mine for entry, mine in _by_class(runs, profile)}
+    for entry in profile.classes:
+        mine, kind = taken.get(entry.name, []), "gpu" if entry.options.gpus else "cpu"
+        found = known.measured(mine, devices=entry.devices_per_run, kind=kind)
+        if entry.options.time is None and mine and len(found) == len(mine):
+            longest = max(found[run.id].hours * steps[run.id] for run in mine) / entry.devices_per_run
+            limit = {"time": str(max(_SHORTEST, ceil(60 * _MARGIN * longest)))}
+            entry = entry.model_copy(update={"options": entry.options.model_copy(update=limit)})
+        classes.append(entry)
+    return profile.model_copy(update={"classes": tuple(classes)})
+
+
 def _shares(wanted: list[int], room: int) -> list[int]:
     """So many tasks of each class that there are `room` in all, if that is one of each: where one has none, runs wait.
 
@@ -301,6 +321,7 @@ def _part(entry: WorkerClass, order: Sequence[str], tasks: int, steps: int | Non
         "tasks": tasks,
         "runs": list(order),
         "workers": entry.workers_per_node,
+        "devices_per_run": entry.devices_per_run,
         "gpus": entry.options.gpus,
         "minutes": entry.options.minutes,
         "lead": lead(entry.options),

@@ -25,6 +25,7 @@ from isoflop.errors import InputError, IsoflopError, RunError
 from isoflop.launching import cluster
 from isoflop.launching.causes import Cause
 from isoflop.launching.crew import Supervisor, Work
+from isoflop.launching.process import visible_gpus
 from isoflop.launching.selection import unclaimed
 from isoflop.store import StudyDirectory, read_json
 
@@ -39,21 +40,22 @@ def main(study: str, submission: str, part: str) -> int:
     todo = record["parts"][part]
     ending = Ending(todo["minutes"], todo["lead"])
     ending.listen()
-    devices = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))) if todo["gpus"] else ()
+    devices = visible_gpus() if todo["gpus"] else ()
+    together = todo["devices_per_run"]
+    processes = todo["workers"] * together
     work = Work(
         order=tuple(todo["runs"]),
         workers=todo["workers"],
         accelerator="gpu" if todo["gpus"] else "cpu",
-        devices=devices if len(devices) >= todo["workers"] > 1 else (),
+        devices=devices if len(devices) >= processes and todo["workers"] > 1 else (),
+        devices_per_run=together,
         # One thread where there is no GPU: losses are the same as on any machine's local launcher.
-        threads=max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // todo["workers"]) if todo["gpus"] else 1,
+        threads=max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // processes) if todo["gpus"] else 1,
         steps=todo["steps"],
         max_hours=record["max_gpu_hours"],
     )
     while True:
-        with joined(
-            place.root, record["lease"], devices=todo["workers"], job=task_id(), part=f"{submission}/{part}"
-        ) as crew:
+        with joined(place.root, record["lease"], devices=processes, job=task_id(), part=f"{submission}/{part}") as crew:
             supervisor = Supervisor(place, crew, work, _log, ending.warning)
             supervisor.work()
         # Who opens a run again submits no worker for it while a crew is there to take it. The crew has now said that

@@ -5,22 +5,11 @@ python -m isoflop.launching.tether COMMAND ARGUMENTS…
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
 
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_the_parent() -> None:
-    """Ask the kernel, where it is Linux's, to kill this process when its parent dies."""
-    parent = os.getppid()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+from isoflop.machine import die_with_the_parent
 
 
 def main(words: list[str]) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from isoflop.planning.runs import Run
-from isoflop.store import StudyDirectory
+from isoflop.store import StudyDirectory, probes
 from isoflop.training.metrics import Progress
+
+if TYPE_CHECKING:
+    from isoflop.planning.probes import Probes
+    from isoflop.study import Study
+    from isoflop.training.data import Source
+    from isoflop.training.options import Options
 
 
 class Trainer(Protocol):
@@ -28,8 +34,8 @@ class Trainer(Protocol):
         ...
 
 
-def trainer_of(study: StudyDirectory) -> Trainer:
-    """What executes the runs of `study`, with all that it needs opened and checked: once per process.
+def trainer_of(study: StudyDirectory, devices: int = 1) -> Trainer:
+    """What executes the runs of `study` on so many devices each, with all that it needs opened and checked: once.
 
     Torch is imported here, and only where isoflop trains; a study's own trainer is looked for with its first run.
 
@@ -44,7 +50,6 @@ def trainer_of(study: StudyDirectory) -> Trainer:
         from isoflop.launching import synthetic
 
         return partial(synthetic.run, conditions=synthetic.Conditions.load(study.rehearsal_file))
-    from isoflop.planning.hardware import flops_of_hours
     from isoflop.study import Study
 
     known = Study.load(study.study_file) if study.study_file.exists() else None
@@ -54,18 +59,54 @@ def trainer_of(study: StudyDirectory) -> Trainer:
         corpus = None if known.data.external is not None else study.corpus_of(known).resolve()
         return partial(own.run, trainer=known.trainer, corpus=corpus)
     from isoflop.training.data import open_source
-    from isoflop.training.options import Options
-    from isoflop.training.run import run
 
-    options = Options()
-    if known is not None:
-        asked, machine = known.training, known.machine
-        options = Options(
-            known.micro_batch,
-            asked.recompute,
-            asked.compile,
-            asked.keep_weights,
-            asked.validate_every or 0,
-            0.0 if machine is None else machine.gpus_per_run * flops_of_hours(1 / 3600, machine, asked.precision),
-        )
-    return partial(run, source=open_source(study.shards()), options=options)
+    return partial(_train, source=open_source(study.shards()), options=options_of(known, devices), known=probes(study))
+
+
+def _train(
+    run: Run,
+    directory: Path,
+    *,
+    source: Source,
+    options: Options,
+    known: Probes,
+    on_progress: Callable[[Progress], None] | None = None,
+    accelerator: str = "cpu",
+    micro_batches: int = 1,
+) -> dict[str, Any]:
+    """Train `run` as its model fitted where it was probed."""
+    from isoflop.training import run as training
+
+    probe = known.of(run, devices=options.devices, kind=accelerator)
+    return training.run(
+        run,
+        directory,
+        source=source,
+        on_progress=on_progress,
+        accelerator=accelerator,
+        micro_batches=micro_batches,
+        options=options if probe is None else options.as_probed(probe),
+    )
+
+
+def options_of(study: Study | None, devices: int = 1) -> Options:
+    """How the runs of `study` are executed on so many devices each."""
+    from isoflop.planning.hardware import flops_of_hours
+    from isoflop.training.options import Options
+
+    if study is None:
+        return Options(devices=devices)
+    asked, machine = study.training, study.machine
+    return Options(
+        micro_batch=study.micro_batch,
+        recompute=asked.recompute,
+        compile=asked.compile,
+        keep_weights=asked.keep_weights,
+        validate_every=asked.validate_every or 0,
+        flops_per_second=(
+            0.0 if machine is None else machine.gpus_per_run * flops_of_hours(1 / 3600, machine, asked.precision)
+        ),
+        devices=devices,
+        sharded=None if machine is None else machine.sharded,
+        loggers=asked.logger,
+    )

@@ -1,6 +1,6 @@
 """A worker process: executes the runs that its crew hands it, one after the other, until its input ends.
 
-    python -m isoflop.launching.worker STUDY_DIRECTORY [ACCELERATOR]
+    python -m isoflop.launching.worker STUDY_DIRECTORY [ACCELERATOR [DEVICES_PER_RUN]]
 
 The crew writes ``{"run": id, "token": 3, …}`` and ``{"stop": cause}`` to its standard input, one a line. Events go to
 standard output as JSON, one a line. What a run itself prints goes to `runs/<id>/log/output.txt`. Many short runs share
@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from isoflop.claims import replaced
 from isoflop.errors import Diverged, InputError, Interrupted, IsoflopError
 from isoflop.launching.causes import Cause
-from isoflop.launching.tether import die_with_the_parent
 from isoflop.launching.trainers import Trainer, trainer_of
+from isoflop.machine import die_with_the_parent
 from isoflop.store import StudyDirectory
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 _LAST_LINES = 3
 
 
-def main(study: str, accelerator: str = "cpu") -> None:
+def main(study: str, accelerator: str = "cpu", devices: str = "1") -> None:
     """Execute the runs whose ids arrive on standard input."""
-    # Where the kernel is Linux's; elsewhere its input ends.
     die_with_the_parent()
     worker = Worker(StudyDirectory(Path(study)), os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"))
     # Ctrl-C and a job's warning reach every process of the group; the crew decides.
@@ -54,7 +53,7 @@ def main(study: str, accelerator: str = "cpu") -> None:
     threading.Thread(target=worker.listen, daemon=True).start()
     try:
         # Now, so that whatever is missing or broken is told before a run is taken.
-        train = trainer_of(worker.study)
+        train = trainer_of(worker.study, int(devices))
     except IsoflopError as error:
         sys.exit(str(error))
     worker.say("ready")

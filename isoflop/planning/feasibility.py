@@ -141,10 +141,10 @@ class Planner:
             if limits.hours is not None:
                 raise InputError(f"hardware must be given where limits.hours is, but got hours {limits.hours:g} alone")
             return None
-        if run.batch_size < machine.gpus_per_run:
+        if run.batch_size % machine.gpus_per_run:
             return (
-                f"a step must have a sequence for each of a run's {machine.gpus_per_run} accelerators, but has "
-                f"{run.batch_size} (hardware.gpus_per_run)"
+                f"a step must have as many sequences for each of a run's {machine.gpus_per_run} accelerators, but has "
+                f"{run.batch_size} in all (hardware.gpus_per_run)"
             )
         device = hardware.accelerator(machine.accelerator)
         room = hardware.available(device)

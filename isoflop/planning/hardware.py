@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -22,11 +22,16 @@ from isoflop.planning.runs import Precision, Run
 from isoflop.planning.trunks import own_steps, trunks
 from isoflop.study import Hardware
 
+#: One process; a copy of the weights on each device (DDP); or a part of them (FSDP2).
+Strategy = Literal["single", "ddp", "fsdp"]
+
 GIB = 2**30
 #: What the framework, its kernels and fragmentation take of an accelerator.
-_RESERVED = 0.08
+RESERVED = 0.08
 #: Bytes of a weight in a checkpoint: itself and Adam's two moments in fp32.
 CHECKPOINT_BYTES = 12
+#: And of one that is kept when its run is done.
+WEIGHT_BYTES = 4
 #: From this vocabulary on the loss is taken a chunk of tokens at a time (`isoflop.training.loss`).
 CHUNKED_VOCABULARY = 2**14
 #: Logits of one chunk: 128 MiB in fp32.
@@ -155,7 +160,7 @@ def _logits(shape: Shape, tokens: int, precision: Precision) -> float:
 
 def available(device: Accelerator) -> float | None:
     """Bytes that a run may fill: what the device has, less 8 % for the framework; None where not estimated."""
-    return None if device.memory_gib is None else device.memory_gib * GIB * (1 - _RESERVED)
+    return None if device.memory_gib is None else device.memory_gib * GIB * (1 - RESERVED)
 
 
 def gpu_hours(run: Run, device: Accelerator, mfu: float | None = None, steps: int | None = None) -> float:
@@ -215,6 +220,10 @@ class Estimate:
         gpu_hours × price, in the price's currency; None without a price.
     memory_gib, memory_run
         The largest run's memory on one accelerator, and its id; `available_gib` is what there is (None: not known).
+    strategies
+        Runs by how their accelerators train them together.
+    measured_runs, memory_measured
+        Runs whose hours were measured, and whether that memory was.
     """
 
     accelerator: str
@@ -229,21 +238,90 @@ class Estimate:
     memory_gib: float
     memory_run: str
     available_gib: float | None
+    strategies: dict[Strategy, int]
+    measured_runs: int
+    memory_measured: bool
+
+
+def strategy(
+    run: Run,
+    devices: int,
+    micro_batch: int = 0,
+    recompute: bool = False,
+    sharded: bool | None = None,
+    room: float | None = None,
+) -> Strategy:
+    """How `run` is trained on so many devices: whole on each wherever it fits, since that exchanges least.
+
+    Parameters
+    ----------
+    run, devices
+        What, and on how many devices.
+    micro_batch
+        Sequences of one forward pass on one device; 0: its part of a step.
+    recompute
+        As in `memory`.
+    sharded
+        Whether weights, gradients and moments are spread; None: where they do not fit into `room` otherwise.
+    room
+        Bytes that a run may fill on one device; None: not known, so enough.
+    """
+    if devices == 1:
+        return "single"
+    if sharded is None:
+        part = -(-run.batch_size // devices)
+        needed = memory(run.shape, min(micro_batch or part, part), run.precision, 1, recompute).total
+        sharded = room is not None and needed > room
+    return "fsdp" if sharded else "ddp"
+
+
+def strategy_on(run: Run, hardware: Hardware, recompute: bool = False) -> Strategy:
+    """The `strategy` of `run` on the hardware of a study."""
+    room = available(accelerator(hardware.accelerator))
+    return strategy(run, hardware.gpus_per_run, hardware.micro_batch, recompute, hardware.sharded, room)
 
 
 def run_memory(run: Run, hardware: Hardware, recompute: bool = False) -> Memory:
     """Memory of one of the accelerators of `run`, which never has more sequences than its part of a step."""
     sequences = min(hardware.micro_batch, -(-run.batch_size // hardware.gpus_per_run))
-    return memory(run.shape, sequences, run.precision, hardware.gpus_per_run if hardware.sharded else 1, recompute)
+    shards = hardware.gpus_per_run if strategy_on(run, hardware, recompute) == "fsdp" else 1
+    return memory(run.shape, sequences, run.precision, shards, recompute)
 
 
-def estimate(runs: Sequence[Run], hardware: Hardware, recompute: bool = False) -> Estimate:
-    """Hours, cost and memory of `runs` on `hardware`; `recompute` as in `memory` (its time is not counted)."""
+@dataclass(frozen=True)
+class Measured:
+    """What real steps of a run took: accelerator-hours of one, bytes of one accelerator at most, and how they went."""
+
+    hours: float
+    bytes: int
+    strategy: Strategy
+
+
+def estimate(
+    runs: Sequence[Run], hardware: Hardware, recompute: bool = False, measured: Mapping[str, Measured] | None = None
+) -> Estimate:
+    """Hours, cost and memory of `runs` on `hardware`.
+
+    Parameters
+    ----------
+    runs, hardware
+        What, and on what.
+    recompute
+        As in `memory` (its time is not counted).
+    measured
+        What is known better, by run id.
+    """
     device = accelerator(hardware.accelerator)
     steps = own_steps(runs)
-    hours = [gpu_hours(run, device, hardware.mfu, steps[run.id]) for run in runs]
+    known = measured or {}
+    hours = [
+        steps[run.id] * known[run.id].hours if run.id in known else gpu_hours(run, device, hardware.mfu, steps[run.id])
+        for run in runs
+    ]
     wall = [each / hardware.gpus_per_run for each in hours]
-    sizes = [run_memory(run, hardware, recompute).total for run in runs]
+    sizes = [
+        float(known[run.id].bytes) if run.id in known else run_memory(run, hardware, recompute).total for run in runs
+    ]
     largest = max(range(len(runs)), key=sizes.__getitem__)
     room = available(device)
     return Estimate(
@@ -259,23 +337,37 @@ def estimate(runs: Sequence[Run], hardware: Hardware, recompute: bool = False) -
         memory_gib=sizes[largest] / GIB,
         memory_run=runs[largest].id,
         available_gib=None if room is None else room / GIB,
+        strategies=dict(
+            Counter(
+                known[run.id].strategy if run.id in known else strategy_on(run, hardware, recompute) for run in runs
+            )
+        ),
+        measured_runs=len(known),
+        memory_measured=runs[largest].id in known,
     )
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes on disk: token shards (None while their number is not known), checkpoints at their peak, and trunks'."""
+    """Bytes on disk: token shards (None while their number is not known), checkpoints at their peak, and what stays.
+
+    That are the checkpoints of trunks, and the final weights where they are kept.
+    """
 
     shards: int | None
     checkpoints: int
     trunks: int
+    weights: int
 
 
-def disk(runs: Sequence[Run], stream_tokens: int | None, vocabulary: int, at_once: int) -> Disk:
+def disk(
+    runs: Sequence[Run], stream_tokens: int | None, vocabulary: int, at_once: int, keep_weights: bool = False
+) -> Disk:
     """Disk that `runs` need, `at_once` of them at a time.
 
     Shards hold a token in 2 bytes up to 65,536 entries, else in 4, each order of a document once. A run keeps two
-    checkpoints of 12 bytes a weight until it is done, then none. A trunk keeps one for each of its branches.
+    checkpoints of 12 bytes a weight until it is done, then none, or with `keep_weights` 4 bytes a weight. A trunk keeps
+    a checkpoint for each of its branches.
     """
     width = 2 if vocabulary <= 2**16 else 4
     params = {run.id: run.shape.parameters.total for run in runs}
@@ -284,4 +376,5 @@ def disk(runs: Sequence[Run], stream_tokens: int | None, vocabulary: int, at_onc
         shards=None if stream_tokens is None else stream_tokens * width,
         checkpoints=_CHECKPOINTS * CHECKPOINT_BYTES * sum(largest),
         trunks=CHECKPOINT_BYTES * sum(params[run] for trunk in trunks(runs) for run in trunk.branches),
+        weights=WEIGHT_BYTES * sum(params.values()) if keep_weights else 0,
     )

@@ -18,6 +18,7 @@ from isoflop.planning.grid import lay_out
 from isoflop.planning.hardware import Disk, Estimate
 from isoflop.planning.ledger import DataFacts, Entry
 from isoflop.planning.prior import Prior, chosen
+from isoflop.planning.probes import NONE, Probes
 from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
 from isoflop.planning.trunks import Trunk, own_steps, trunks
@@ -43,6 +44,8 @@ class Plan:
         The study file that was planned.
     prior
         What the grid was laid out by; None where the study names none.
+    probes
+        What was measured of its models.
     """
 
     study: str
@@ -51,6 +54,7 @@ class Plan:
     dropped: tuple[Dropped, ...]
     settings: Study
     prior: Prior | None
+    probes: Probes = NONE
 
     @property
     def flops(self) -> float:
@@ -106,7 +110,10 @@ class Plan:
     def estimate(self) -> Estimate | None:
         """Hours, cost and memory on the study's hardware; None where it names none."""
         machine, recompute = self.settings.machine, self.settings.training.recompute
-        return None if machine is None else hardware.estimate(self.runs, machine, recompute)
+        if machine is None:
+            return None
+        measured = self.probes.measured(self.runs, devices=machine.gpus_per_run, accelerator=machine.accelerator)
+        return hardware.estimate(self.runs, machine, recompute, measured)
 
     @cached_property
     def accelerator_hours(self) -> dict[str, float]:
@@ -120,7 +127,8 @@ class Plan:
         at_once = 1 if machine is None else max(1, machine.gpus // machine.gpus_per_run)
         unique = self.data.unique_tokens
         stream = sum(source.unique_tokens * source.orders for source in self.data.sources) or unique
-        return hardware.disk(self.runs, stream, self.data.vocabulary, at_once)
+        keep_weights = self.settings.training.keep_weights
+        return hardware.disk(self.runs, stream, self.data.vocabulary, at_once, keep_weights)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ``runs``, ``dropped``, ``totals``, ``data`` and what follows from them, ``notes``."""
@@ -218,20 +226,37 @@ class Plan:
         gib = hardware.GIB
         shards = "" if self.disk.shards is None else f" and {self.disk.shards / gib:.3g} GiB for token shards"
         trunks = f", {self.disk.trunks / gib:.3g} GiB for trunks (kept)" if self.disk.trunks else ""
-        space = f"Disk: {self.disk.checkpoints / gib:.3g} GiB for checkpoints{trunks}{shards}."
+        weights = f", {self.disk.weights / gib:.3g} GiB for the final weights (kept)" if self.disk.weights else ""
+        space = f"Disk: {self.disk.checkpoints / gib:.3g} GiB for checkpoints{trunks}{weights}{shards}."
         found = self.estimate
         if found is None:
             hours = ", ".join(f"{name} {each:,.3g}" for name, each in self.accelerator_hours.items())
-            return [f"Accelerator-hours at the MFU assumed of each (name yours: hardware): {hours}.", space]
+            assumed = f"Accelerator-hours at the MFU assumed of each (name yours: hardware): {hours}."
+            return [assumed, *self._probe_notes(), space]
         cost = "" if found.cost is None else f", at a cost of {found.cost:,.0f}"
         room = "" if found.available_gib is None else f" of {found.available_gib:.3g}"
         return [
-            f"On {found.accelerator} at an MFU of {found.mfu:.0%} ({'measured' if found.mfu_measured else 'assumed'}): "
+            f"On {found.accelerator} {_by_what(found, len(self.runs))}: "
             f"{found.gpu_hours:,.3g} accelerator-hours{cost}; {found.makespan_hours:,.3g} hours until the last run is "
             f"done on {found.gpus} of them, the longest run {found.longest_hours:,.3g} hours.",
-            f"The largest run needs {found.memory_gib:.3g}{room} GiB of each accelerator.",
+            f"The largest run needs {found.memory_gib:.3g}{room} GiB of each accelerator"
+            f"{' (measured)' if found.memory_measured else ''}.",
+            *_together(found),
             space,
         ]
+
+    def _probe_notes(self) -> list[str]:
+        """What was measured on which device, where the study names none."""
+        notes = []
+        for device, devices in sorted({(probe.device, probe.devices) for probe in self.probes.records}):
+            found = self.probes.measured(self.runs, devices=devices, device=device)
+            hours = sum(found[run.id].hours * self.own_steps[run.id] for run in self.runs if run.id in found)
+            if found:
+                notes.append(
+                    f"Measured on {device}, {devices} a run (isoflop probe): {hours:,.3g} device-hours for "
+                    f"{len(found)} of {len(self.runs)} runs."
+                )
+        return notes
 
     def _shape_notes(self) -> list[str]:
         few = [budget for budget in self.budgets if len({run.shape for run in self.at(budget)}) < _ENOUGH]
@@ -274,11 +299,28 @@ class Plan:
         }
 
 
+def _by_what(found: Estimate, runs: int) -> str:
+    """Whether the hours were measured."""
+    said = f"at an MFU of {found.mfu:.0%} ({'measured' if found.mfu_measured else 'assumed'})"
+    if found.measured_runs == runs:
+        return "as measured (isoflop probe)"
+    return f"as measured for {found.measured_runs} of {runs} runs, else {said}" if found.measured_runs else said
+
+
+def _together(found: Estimate) -> list[str]:
+    """How several accelerators train a run, where they do."""
+    if found.gpus_per_run == 1:
+        return []
+    ways = {"ddp": "with a copy of the weights on each (DDP)", "fsdp": "with the weights shared out (FSDP2)"}
+    said = [f"{found.strategies[way]} runs {words}" for way, words in ways.items() if way in found.strategies]
+    return [f"On {found.gpus_per_run} accelerators each: {', '.join(said)}."]
+
+
 #: Sizes of a profile below which its minimum is hardly told from its neighbours.
 _ENOUGH = 5
 
 
-def plan(study: Study, data: DataFacts, prior: Prior | None = None) -> Plan:
+def plan(study: Study, data: DataFacts, prior: Prior | None = None, probes: Probes | None = None) -> Plan:
     """Lay out the runs of `study` on `data`: pure, no I/O; the same input gives the same plan and the same ids.
 
     Parameters
@@ -289,6 +331,8 @@ def plan(study: Study, data: DataFacts, prior: Prior | None = None) -> Plan:
         What is known of what the models read.
     prior
         What to lay the grid out by; None takes the one that the study names (which must then not be a file).
+    probes
+        What was measured of its models; it changes no run.
 
     Raises
     ------
@@ -314,7 +358,7 @@ def plan(study: Study, data: DataFacts, prior: Prior | None = None) -> Plan:
         raise InputError(
             "a grid of chosen cells must have some, but got none (isoflop next STUDY --add chooses the first)"
         )
-    return Plan(study.name, data, tuple(runs.values()), tuple(dropped), study, prior)
+    return Plan(study.name, data, tuple(runs.values()), tuple(dropped), study, prior, probes or NONE)
 
 
 def _check_validation(study: Study, data: DataFacts) -> None:

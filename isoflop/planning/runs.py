@@ -242,6 +242,22 @@ def trainable(run: Run) -> Shape:
     return run.shape
 
 
+def rows_of_each(run: Run, devices: int) -> int:
+    """Sequences of a step of `run` on each of so many devices.
+
+    Raises
+    ------
+    InputError
+        If they do not divide the step.
+    """
+    if run.batch_size % devices:
+        raise InputError(
+            f"a step must have as many sequences for each of a run's {devices} devices, but run {run.id} has "
+            f"{run.batch_size} in all"
+        )
+    return run.batch_size // devices
+
+
 def canonical_json(value: Any) -> str:
     """JSON that is the same text for the same value in every process: sorted keys, no spaces, floats by `repr`.
 

@@ -184,7 +184,13 @@ def _copied(state: Any, made: dict[int, torch.Tensor]) -> Any:
 
 
 def load_newest(
-    directory: Path, run_id: str, *, after: int = 0, last: int | None = None, aside: Path | None = None
+    directory: Path,
+    run_id: str,
+    *,
+    after: int = 0,
+    last: int | None = None,
+    aside: Path | None = None,
+    checked: bool = False,
 ) -> Checkpoint | None:
     """The newest whole checkpoint of the run (or trunk), or None where there is none.
 
@@ -198,6 +204,9 @@ def load_newest(
         Of those after more than so many steps, and (None: any) no more than so many.
     aside
         The directory for corrupt ones; None: that in which they are.
+    checked
+        Whether another process has just found them whole: then they are mapped into memory, for all such processes
+        once.
 
     Raises
     ------
@@ -209,7 +218,7 @@ def load_newest(
         if step <= after or (last is not None and step > last):
             continue
         try:
-            checkpoint = _load(path)
+            checkpoint = _map(path) if checked else _load(path)
         except FileNotFoundError:
             # Another run of the trunk has just set it aside.
             continue
@@ -239,8 +248,16 @@ def _load(path: Path) -> Checkpoint:
     match = _NAME.fullmatch(path.name)
     if match is None or match[2] != _digest(content):
         raise CorruptFileError(f"{path} is corrupt: its content must have the digest in its name; it is not used")
+    return _read(path, io.BytesIO(content))
+
+
+def _map(path: Path) -> Checkpoint:
+    return _read(path, path, mmap=True)
+
+
+def _read(path: Path, content: io.BytesIO | Path, **how: bool) -> Checkpoint:
     try:
-        return Checkpoint(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True, **how))
     except (pickle.UnpicklingError, RuntimeError, TypeError) as error:
         raise CorruptFileError(
             f"{path} is no checkpoint of this version of isoflop; it is not used: {error}"

@@ -10,6 +10,7 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,16 +18,17 @@ import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from isoflop.errors import InputError
 from isoflop.planning.runs import Run, trainable
-from isoflop.training import optimisers
+from isoflop.training import optimisers, parallel
 from isoflop.training.checkpoints import Checkpoint
 from isoflop.training.data import Source
 from isoflop.training.loss import LossByType, token_losses, training_loss
 from isoflop.training.model import Decoder
+from isoflop.training.parallel import ALONE, Member
 
 #: A chunk is as many steps as cost this many FLOPs (some tenths of a second on one core), one at least.
 CHUNK_FLOPS = 1e10
@@ -81,10 +83,17 @@ class Chunks:
 
 
 class Windows:
-    """The rows of a matrix of tokens with the number of the source of each, `rows` at a time."""
+    """The rows of a matrix of tokens with the number of the source of each, `rows` at a time.
 
-    def __init__(self, tokens: Tensor, origins: Tensor, rows: int) -> None:
-        self.parts = list(zip(torch.split(tokens, rows), torch.split(origins, rows), strict=True))
+    Of several members each has its own, equally many: where there is none left for one it gets the first again, and
+    ``real`` says how many are its own.
+    """
+
+    def __init__(self, tokens: Tensor, origins: Tensor, rows: int, member: Member = ALONE) -> None:
+        parts = list(zip(torch.split(tokens, rows), torch.split(origins, rows), strict=True))
+        own = parts[member.rank :: member.size]
+        self.real = len(own)
+        self.parts = [*own, *parts[: -(-len(parts) // member.size) - len(own)]]
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -122,7 +131,9 @@ class TrainingModule(lightning.LightningModule):
     micro_batches
         Parts into which a batch is split where it does not fit into memory at once: the same gradient, to rounding.
     cuts
-        Steps after which something is due besides, ascending; lists of them may grow.
+        Steps after which something is due besides, ascending; lists of them may grow, for all members at once.
+    member
+        Which of the processes that train the run this one is.
 
     Attributes
     ----------
@@ -132,6 +143,9 @@ class TrainingModule(lightning.LightningModule):
         Optimiser steps done.
     losses
         The validation losses, after validation.
+    stopping, branching
+        Whether the member that leads is asked to stop the run, and whether it saw new branches; all know it one chunk
+        later, by ``stops`` and ``branches``.
     """
 
     def __init__(
@@ -142,6 +156,7 @@ class TrainingModule(lightning.LightningModule):
         checkpoint: Checkpoint | None,
         micro_batches: int = 1,
         cuts: tuple[Sequence[int], ...] = (),
+        member: Member = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -150,6 +165,8 @@ class TrainingModule(lightning.LightningModule):
         self.cadence = cadence
         self.micro_batches = micro_batches
         self.cuts = cuts
+        self.member = member
+        self.stopping = self.stops = self.branching = self.branches = False
         self.read = source.batches(run)
         self.register_buffer("types", torch.from_numpy(source.token_types.astype(np.int64)), persistent=False)
         self.types: Tensor
@@ -167,14 +184,31 @@ class TrainingModule(lightning.LightningModule):
             self.optimizer_state = checkpoint.optimizer
             self.done = checkpoint.step
         self.losses: dict[str, float] = {}
+        self.spread = False
+
+    def configure_model(self) -> None:
+        """Share out the weights where that is the strategy; called at every start of a Trainer."""
+        if self.member.strategy == "fsdp" and not self.spread:
+            assert self.device_mesh is not None  # noqa: S101 - Lightning's strategy has made it
+            parallel.spread(self.decoder, self.device_mesh["data_parallel"])
+            self.spread = True
 
     def configure_optimizers(self) -> Optimizer:
         """The run's optimiser, where the run is carried on in the state that it had come to."""
         optimizer, self.factors = optimisers.make(self.planned, self.decoder)
         if self.optimizer_state is not None:
-            optimizer.load_state_dict(self.optimizer_state)
+            optimizer.load_state_dict(parallel.share_out(self.optimizer_state, optimizer))
             self.optimizer_state = None
         return optimizer
+
+    def state(self, optimizer: Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The whole weights, and the whole state of the optimiser where one is given: for the member that leads.
+
+        Every member must call it.
+        """
+        moments = {} if optimizer is None else optimizer.state_dict()
+        model: dict[str, Any] = parallel.whole(self.decoder.state_dict(), self.member.leads)
+        return model, parallel.whole(moments, self.member.leads)
 
     def train_dataloader(self) -> Iterable[tuple[int, int]]:
         """The chunks that are left to do."""
@@ -193,10 +227,10 @@ class TrainingModule(lightning.LightningModule):
         for step in range(*chunk):
             for group, factor in zip(optimizer.param_groups, self.factors, strict=True):
                 group["lr"] = run.learning_rate * schedule.factor(step) * factor
-            tokens = torch.from_numpy(self.read(step)).to(self.device)
+            tokens = self.member.rows(torch.from_numpy(self.read(step))).to(self.device)
             losses += self._backward(tokens)
             targets.append(tokens[:, 1:].reshape(-1))
-            norms.append(nn.utils.clip_grad_norm_(parameters, run.clip, foreach=True))
+            norms.append(parallel.clip(parameters, run.clip))
             optimizer.step()
             for parameter in parameters:
                 parameter.grad = None
@@ -212,20 +246,27 @@ class TrainingModule(lightning.LightningModule):
         table[0].scatter_add_(0, cells, losses.double())
         table[1].scatter_add_(0, cells, torch.ones_like(losses, dtype=torch.float64))
         # All at once: on a GPU, each reading waits for the work that was sent there.
-        numbers = torch.cat([table.view(-1), torch.stack(norms).double()]).cpu().numpy()
-        sums, counts = numbers[: -len(norms)].reshape(2, steps, kinds)
-        return Steps(sums, counts.astype(np.int64), numbers[-len(norms) :].tolist())
+        read = torch.cat([table.view(-1), torch.stack(norms).double()]).cpu().numpy()
+        # So for what members tell each other: then each knows what one by itself would, and what its leader is asked.
+        numbers = self.member.total(np.append(read, [self.stopping, self.branching]))
+        self.stops, self.branches = (numbers[-2:] > 0).tolist()
+        sums, counts = numbers[: 2 * steps * kinds].reshape(2, steps, kinds)
+        # Each has the norm over all.
+        return Steps(sums, counts.astype(np.int64), (numbers[2 * steps * kinds : -2] / self.member.size).tolist())
 
     def _backward(self, tokens: Tensor) -> list[Tensor]:
         """Add the gradient of the mean loss over `tokens`, a micro-batch at a time; returns each one's losses."""
         parts = tokens.tensor_split(min(self.micro_batches, len(tokens)))
         losses = []
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             objective, each = training_loss(self.decoder, part, self.planned.z_loss)
             if len(parts) > 1:
                 objective = objective * (len(part) / len(tokens))
-            if self.trainer.world_size > 1:
-                self.manual_backward(objective)
+            if self.member.size > 1:
+                # Copies of the weights exchange gradients once a step; parts of them have no room to wait.
+                waits = self.member.strategy == "ddp" and number < len(parts)
+                with self.trainer.model.no_sync() if waits else nullcontext():  # type: ignore[operator, union-attr]
+                    self.manual_backward(objective)
             else:
                 objective.backward()  # type: ignore[no-untyped-call]
             losses.append(each)
@@ -236,7 +277,9 @@ class TrainingModule(lightning.LightningModule):
         shape = self.planned.shape
         rows = max(1, VALIDATION_LOGITS // (shape.sequence_length * shape.vocabulary))
         tokens = torch.from_numpy(self.source.validation(self.planned))
-        return Windows(tokens, torch.from_numpy(self.source.origins(self.planned)[1]), rows)
+        _, origins = self.source.origins(self.planned)
+        self.windows = Windows(tokens, torch.from_numpy(origins), rows, self.member)
+        return self.windows
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
@@ -247,10 +290,13 @@ class TrainingModule(lightning.LightningModule):
         """Count the losses of one batch of windows."""
         tokens, origins = batch
         losses = token_losses(self.decoder, tokens)
-        self.tally.add(losses, tokens[:, 1:].reshape(-1), origins.repeat_interleave(tokens.shape[1] - 1))
+        if batch_idx < self.windows.real:
+            self.tally.add(losses, tokens[:, 1:].reshape(-1), origins.repeat_interleave(tokens.shape[1] - 1))
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the losses, over everything, by type and by source."""
+        """Keep the losses, over everything, by type and by source: of all members' windows."""
+        self.tally.sums = self.member.total(self.tally.sums)
+        self.tally.counts = self.member.total(self.tally.counts)
         self.losses = self.tally.losses()
         bits = self.tally.bits_per_second(self.source.audio_rate)
         if bits is not None:
@@ -259,7 +305,11 @@ class TrainingModule(lightning.LightningModule):
     def validate(self) -> None:
         """Take the held-out losses of the weights as they are now, in the middle of the training."""
         self.on_validation_epoch_start()
-        with torch.inference_mode(), self.trainer.precision_plugin.val_step_context():
+        # Weights that are shared out are made whole in buffers that training takes up again.
+        without_gradients = torch.no_grad() if self.spread else torch.inference_mode()
+        with without_gradients, self.trainer.precision_plugin.val_step_context():
             for number, (tokens, origins) in enumerate(self.val_dataloader()):
                 self.validation_step((tokens.to(self.device), origins), number)
+        if self.spread:
+            parallel.rest(self.decoder)
         self.on_validation_epoch_end()

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from isoflop.planning.runs import Run
 from isoflop.training.model import Decoder
+from isoflop.training.parallel import local
 
 #: Weights that are worked on at once: few calls of operators for small models, and for large ones what is computed on
 #: the way stays small (with 3e7 weights that is twice as fast on a CPU, too).
@@ -85,20 +88,27 @@ class CautiousAdamC(Optimizer):
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
             return
-        gradients: list[Tensor] = [weight.grad for weight in weights if weight.grad is not None]
+        entries = [weight.numel() for weight in weights]
         states = [self.state[weight] for weight in weights]
         for weight, state in zip(weights, states, strict=True):
             if not state:
                 state.update(step=0, first=torch.zeros_like(weight), second=torch.zeros_like(weight))
             state["step"] += 1
-        first, second = ([state[name] for state in states] for name in ("first", "second"))
+        # From here on what this process has of each: all of it, or where weights are shared out its part.
+        shared = isinstance(weights[0], DTensor)
+        gradients = [local(weight.grad) for weight in weights if weight.grad is not None]
+        first, second = ([local(state[name]) for state in states] for name in ("first", "second"))
+        weights = [local(weight) for weight in weights]
         agreeing = [torch.zeros((), device=weight.device) for weight in weights]
         for owners, parts in _batches(gradients, first, second):
             _mask([agreeing[owner] for owner in owners], states[0]["step"], group, *parts)
 
         rate = group["lr"]
-        sizes = torch.tensor([weight.numel() for weight in weights], device=weights[0].device)
-        scales = -rate / (torch.stack(agreeing) / sizes + group["eps"])
+        sizes = torch.tensor(entries, device=weights[0].device)
+        counts = torch.stack(agreeing)
+        if shared:
+            dist.all_reduce(counts)
+        scales = -rate / (counts / sizes + group["eps"])
         torch._foreach_mul_(gradients, list(scales.unbind()))
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - rate * group["weight_decay"] * rate / group["peak"])

@@ -5,12 +5,14 @@ So none of it is part of a run's id. A study's `training` section says it for al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from isoflop.errors import InputError
-from isoflop.planning.runs import Run
+from isoflop.planning.hardware import Strategy, strategy
+from isoflop.planning.probes import Probe
+from isoflop.planning.runs import Run, rows_of_each
 from isoflop.training.model import Decoder
 
 #: What torch compiles with.
@@ -37,6 +39,12 @@ class Options:
         Tokens between two validations on the way; 0: at the end alone.
     flops_per_second
         Training FLOP/s that the plan counts on; 0: it names no hardware.
+    devices
+        Devices (on a CPU processes) of this machine that train the run together; each takes its rows of every step.
+    sharded
+        Whether they share out the weights too; None: where these do not fit otherwise (`hardware.strategy`).
+    loggers
+        Where metrics go beside metrics.csv, by name (`isoflop.training.loggers`).
     """
 
     micro_batch: int = 0
@@ -45,17 +53,45 @@ class Options:
     keep_weights: bool = False
     validate_every: int = 0
     flops_per_second: float = 0.0
+    devices: int = 1
+    sharded: bool | None = None
+    loggers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.micro_batch < 0:
             raise InputError(f"micro_batch >= 0 must hold, but got {self.micro_batch}")
         if self.validate_every < 0:
             raise InputError(f"validate_every >= 0 must hold, but got {self.validate_every}")
+        if self.devices < 1:
+            raise InputError(f"devices >= 1 must hold, but got {self.devices}")
+
+    def rows(self, run: Run) -> int:
+        """Sequences of a step of `run` on each device.
+
+        Raises
+        ------
+        InputError
+            If the devices do not divide the step.
+        """
+        return rows_of_each(run, self.devices)
 
     def passes(self, run: Run, times: int = 1) -> int:
         """Forward passes of one step of `run`: as many as asked for, and `times` that where it took too much memory."""
-        asked = -(-run.batch_size // self.micro_batch) if self.micro_batch else 1
-        return min(run.batch_size, asked * times)
+        rows = self.rows(run)
+        asked = -(-rows // self.micro_batch) if self.micro_batch else 1
+        return min(rows, asked * times)
+
+    def as_probed(self, probe: Probe) -> Options:
+        """The same with no more sequences at once than fitted where it was tried, and shared out where it had to be."""
+        fitting = min(self.micro_batch or probe.micro_batch, probe.micro_batch)
+        if fitting == probe.batch_size // probe.devices:
+            # A whole step fitted.
+            fitting = self.micro_batch
+        return replace(self, micro_batch=fitting, sharded=probe.strategy == "fsdp")
+
+    def strategy(self, run: Run, room: float | None) -> Strategy:
+        """How the devices train `run` together, with `room` bytes on each (see `hardware.strategy`)."""
+        return strategy(run, self.devices, self.micro_batch, self.recompute, self.sharded, room)
 
     def validations(self, run: Run) -> tuple[int, ...]:
         """Steps of `run` after which it is validated on its way: the first to reach each multiple of so many tokens.

@@ -20,6 +20,7 @@ from isoflop.store import RunDirectory, write_text
 from isoflop.training import checkpoints, metrics
 from isoflop.training.checkpoints import Checkpoint, Writer
 from isoflop.training.health import Health
+from isoflop.training.loggers import Copies
 from isoflop.training.loss import by_type, type_columns, validation_columns
 from isoflop.training.metrics import Progress
 from isoflop.training.module import Steps, TrainingModule
@@ -52,6 +53,8 @@ class Recorder(Callback):
         next row of metrics and with a checkpoint.
     validations
         Steps after which the held-out losses are taken, beside the last.
+    loggers
+        Where metrics go beside their file, by name.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Recorder(Callback):
         resumed: int,
         on_progress: Callable[[Progress], None] | None,
         validations: Sequence[int] = (),
+        loggers: Sequence[str] = (),
     ) -> None:
         self.module = module
         self.directory = directory
@@ -84,7 +88,10 @@ class Recorder(Callback):
         self.loss = float("nan")
         self.began = self.told = time.perf_counter()
         self.first = module.done
+        self.leads = module.member.leads
         self.stop: Interrupted | None = None
+        self.loggers = loggers
+        self.copies: Copies | None = None
 
     @property
     def seconds(self) -> float:
@@ -93,9 +100,12 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Cut the rows at the step where the run carries on, and say that it does."""
-        metrics.cut_metrics(self.directory, self.module.done, self.columns)
-        self._cut_validations(self.module.done)
-        self.directory.write_status("running", step=self.module.done, steps=self.module.planned.steps)
+        if self.leads:
+            metrics.cut_metrics(self.directory, self.module.done, self.columns)
+            self._cut_validations(self.module.done)
+            self.copies = Copies(self.loggers, self.module.planned, self.directory)
+            self.copies.update()
+            self.directory.write_status("running", step=self.module.done, steps=self.module.planned.steps)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,27 +117,36 @@ class Recorder(Callback):
             self._write_row()
         if done in self.validations:
             self.module.validate()
-            self._write_validation()
-        if self.trunk.wants(done):
-            self.writer.write(self.trunk.with_rows(self._checkpoint()), self.trunk.keep)
-        stops = self.stop is not None and done % cadence.log == 0
+            if self.leads:
+                self._write_validation()
+        if self.trunk.wants(done, self.module.member):
+            kept = self._checkpoint()
+            if self.leads:
+                self.writer.write(self.trunk.with_rows(kept), self.trunk.keep)
+        stops = self.module.stops and done % cadence.log == 0
         if done % cadence.checkpoint == 0 or done == steps or stops:
-            self.writer.write(self._checkpoint(), self._save)
-        if self.stop is not None and stops:
+            newest = self._checkpoint()
+            if self.leads:
+                self.writer.write(newest, self._save)
+        if stops:
             self.writer.finish()
-            raise self.stop
-        if time.perf_counter() - self.told >= STATUS_SECONDS or done == steps:
+            # None ends before it is written.
+            self.module.member.share("written")
+            raise self.stop or Interrupted("asked to stop")
+        if self.module.branches:
+            self._branch()
+        if self.leads and (time.perf_counter() - self.told >= STATUS_SECONDS or done == steps):
             try:
                 self._tell()
             except Interrupted as stop:
                 # Between two rows, a resumed run would write others than one that never stopped.
-                self.stop = stop
+                self.stop, self.module.stopping = stop, True
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the last validation's row, where the way to it has some; a kill may have come right after it."""
-        steps = self.module.planned.steps
-        self._cut_validations(steps - 1)
-        self._write_validation()
+        if self.leads:
+            self._cut_validations(self.module.planned.steps - 1)
+            self._write_validation()
 
     def _see(self, told: Steps) -> None:
         """Take note of the steps of a chunk, one by one: so a row is the same wherever chunks were cut."""
@@ -147,12 +166,18 @@ class Recorder(Callback):
         self.loss = self.loss_sum / self.steps
 
     def _write_row(self) -> None:
+        if self.leads:
+            self._append_row()
+        if self.copies is not None:
+            self.copies.update()
+        self.steps, self.loss_sum, self.norm_sum, self.told_spikes = 0, 0.0, 0.0, self.health.spikes
+        self.sums[:], self.counts[:] = 0, 0
+
+    def _append_row(self) -> None:
         run, spikes = self.module.planned, self.health.spikes - self.told_spikes
         losses = by_type(self.types, self.sums, self.counts)
         values = [losses.get(column, float("nan")) for column in self.columns]
         metrics.add_row(self.directory, run, self.module.done, self.loss, self.norm_sum / self.steps, spikes, values)
-        self.steps, self.loss_sum, self.norm_sum, self.told_spikes = 0, 0.0, 0.0, self.health.spikes
-        self.sums[:], self.counts[:] = 0, 0
 
     @property
     def _validation_columns(self) -> tuple[str, ...]:
@@ -176,11 +201,12 @@ class Recorder(Callback):
         checkpoints.save(self.directory.checkpoints, checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
+        model, optimizer = self.module.state(self.module.trainer.optimizers[0])
         return Checkpoint(
             run=self.module.planned.id,
             step=self.module.done,
-            model=self.module.decoder.state_dict(),
-            optimizer=self.module.trainer.optimizers[0].state_dict(),
+            model=model,
+            optimizer=optimizer,
             seconds=self.seconds,
             resumed=self.resumed,
             shared=self.shared,
@@ -189,6 +215,16 @@ class Recorder(Callback):
             row_spikes=self.told_spikes,
             health=self.health.to_dict(),
         )
+
+    def _branch(self) -> None:
+        self.trunk.share(self.module.member)
+        self.module.branching = False
+
+    def close(self) -> None:
+        """Wait for what is being written, and let the loggers write what they have."""
+        self.writer.wait()
+        if self.copies is not None:
+            self.copies.close()
 
     @property
     def progress(self) -> Progress:
@@ -203,6 +239,8 @@ class Recorder(Callback):
         flops = progress.tokens_per_second * self.module.planned.shape.training_flops(1)
         self.directory.write_status("running", **vars(progress), flops_per_second=flops, spikes=self.health.spikes)
         with suppress(CorruptFileError):  # what it said before still holds
-            self.trunk.look()
+            self.module.branching = self.trunk.look()
+        if self.module.branching and self.module.member.size == 1:
+            self._branch()
         if self.on_progress is not None:
             self.on_progress(progress)

@@ -9,25 +9,26 @@
     result = run(planned, study, source=source)              # {"run": …, "loss": …, "loss_text": …, "tokens": …}
 
 `run` writes into ``<study>/runs/<id>/``: ``status.json`` about once a second, ``metrics.csv``, ``validation.csv``,
-``checkpoints/``,
-and last, at once and whole, ``result.json``: from then on the run is done and its checkpoints are gone. Called again
-for a run that was interrupted, at whatever moment, it carries on from the newest whole checkpoint; on a CPU with the
-same number of threads, the same hardware and the same torch it ends in the same weights and loss, bit for bit. So it
-does where others share its stable part and it starts from their trunk, ``<study>/trunks/<id>/`` (see
+``checkpoints/``, and last, at once and whole, ``result.json``: from then on the run is done and its checkpoints are
+gone. Called again for a run that was interrupted, at whatever moment, it carries on from the newest whole checkpoint;
+on a CPU with the same number of threads, the same hardware and the same torch it ends in the same weights and loss, bit
+for bit. So it does where others share its stable part and it starts from their trunk, ``<study>/trunks/<id>/`` (see
 `isoflop.training.trunks`): the one thing that it writes besides.
 Calls leave nothing behind in the process: any number of runs may follow each other in one.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,15 +39,17 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import Callback
 
 import isoflop
-from isoflop.errors import Diverged
+from isoflop.errors import Diverged, InputError, RunError
 from isoflop.flops import ParamsConvention
 from isoflop.planning.runs import TRAINING_REVISION, Run
 from isoflop.store import RunDirectory, StudyDirectory, write_json, write_text
-from isoflop.training import checkpoints, data
+from isoflop.training import checkpoints, data, loggers
 from isoflop.training.checkpoints import Checkpoint
+from isoflop.training.group import Job, train_together
 from isoflop.training.metrics import Progress
 from isoflop.training.module import Cadence, TrainingModule
 from isoflop.training.options import Options
+from isoflop.training.parallel import ALONE, Member, room
 from isoflop.training.recording import Recorder
 from isoflop.training.trunks import KEPT, Trunk
 
@@ -107,7 +110,10 @@ def run(
     Raises
     ------
     InputError
-        If the tokens are not those that the run was planned on; nothing is written.
+        If the tokens are not those that the run was planned on, or the devices do not divide a step; nothing is
+        written.
+    MissingExtraError
+        If a logger's package is missing; nothing is written.
     Interrupted
         If `on_progress` raised it.
     Diverged
@@ -123,64 +129,108 @@ def run(
     place = study.run(run.id)
     result = place.result()
     if result is None:
+        options.rows(run)
+        loggers.check(options.loggers)
         tokens = source or data.open_source(study.shards())
-        result = _finish(run, study, tokens, on_progress, cadence, accelerator, micro_batches, options)
+        data.check(tokens, run)
+        job = Job(run, directory, cadence, accelerator, micro_batches, options)
+        if options.devices == 1:
+            result = finish(job, tokens, on_progress)
+        elif isinstance(tokens, data.CorpusSource):
+            result = train_together(job, tokens.corpus.directory, on_progress)
+        else:
+            raise InputError(
+                f"tokens must be a corpus on disk for a run on {options.devices} devices, but got "
+                f"{type(tokens).__name__}"
+            )
     # Here, not only after training: a kill may have come between the result and this.
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return result
 
 
-def _finish(
-    run: Run,
-    study: StudyDirectory,
-    source: data.Source,
-    on_progress: Callable[[Progress], None] | None,
-    cadence: Cadence,
-    accelerator: str,
-    micro_batches: int,
-    options: Options,
+def finish(
+    job: Job, source: data.Source, on_progress: Callable[[Progress], None] | None = None, member: Member = ALONE
 ) -> dict[str, Any]:
-    """Carry the run on from where it is to its result."""
-    data.check(source, run)
-    place = study.run(run.id)
-    _sweep(place)
-    trunk = Trunk(study, run)
+    """Carry the run of `job` on from where it is to its result: as its only process, or as a `member` of several.
+
+    Of several each must call it; those that do not lead write nothing and return nothing.
+    """
+    run, options, study = job.run, job.options, StudyDirectory(job.directory)
+    place, trunk = study.run(run.id), Trunk(study, run)
+    start = None
+    if member.leads:
+        _sweep(place)
+        start = _begin(run, place, trunk)
+    if member.size > 1:
+        member, start = _agree(job, trunk, member, start)
+    trunk.share(member)
+    validations = options.validations(run)
+    cuts = trunk.cuts, validations
+    module = TrainingModule(run, source, job.cadence, start, options.passes(run, job.micro_batches), cuts, member)
+    options.apply(module.decoder)
+    # What another run of the trunk left is a beginning, what the run itself left there is its own.
+    resumed = 0 if start is None else start.resumed + (start.run == run.id or start.made_by == run.id)
+    recorder = Recorder(module, place, trunk, start, resumed, on_progress, validations, options.loggers)
+    try:
+        device = train_module(module, [recorder], job.accelerator)
+        if not member.leads:
+            if options.keep_weights:
+                module.state(None)
+            return {}
+        result = _result(module, recorder, device, options)
+        recorder.writer.finish()
+    except Diverged as error:
+        if member.leads:
+            place.write_status("failed", cause="diverged", message=str(error), step=module.done, steps=run.steps)
+        raise
+    finally:
+        # Nothing writes on when this call has ended, however it did.
+        recorder.close()
+    # Whoever watches may know of another that has taken the run over meanwhile: the validation may have been long.
+    if on_progress is not None:
+        on_progress(recorder.progress)
+    if options.keep_weights:
+        weights, nothing = module.state(None)
+        kept = Checkpoint(run.id, run.steps, weights, nothing, seconds=recorder.seconds, resumed=recorder.resumed)
+        checkpoints.save(place.weights, kept)
+    result = place.publish(result)
+    place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
+    return result
+
+
+def _begin(run: Run, place: RunDirectory, trunk: Trunk) -> Checkpoint | None:
+    """Where the run is carried on, with its directory made ready for that."""
     own = checkpoints.load_newest(place.checkpoints, run.id)
     shared = trunk.newest(after=own.step if own else 0)
-    start = shared or own
     if not place.run_file.exists():
         write_json(place.run_file, run.to_dict())
     if shared is not None:
         write_text(place.metrics_file, shared.metrics)
         if shared.validation:
             write_text(place.validation_file, shared.validation)
-    validations = options.validations(run)
-    cuts = trunk.cuts, validations
-    module = TrainingModule(run, source, cadence, start, options.passes(run, micro_batches), cuts)
-    options.apply(module.decoder)
-    # What another run of the trunk left is a beginning, what the run itself left there is its own.
-    resumed = 0 if start is None else start.resumed + (start.run == run.id or start.made_by == run.id)
-    recorder = Recorder(module, place, trunk, start, resumed, on_progress, validations)
-    try:
-        device = _train(module, recorder, accelerator)
-        result = _result(module, recorder, device, options)
-        recorder.writer.finish()
-    except Diverged as error:
-        place.write_status("failed", cause="diverged", message=str(error), step=module.done, steps=run.steps)
-        raise
-    finally:
-        # Nothing writes on when this call has ended, however it did.
-        recorder.writer.wait()
-    # Whoever watches may know of another that has taken the run over meanwhile: the validation may have been long.
-    if on_progress is not None:
-        on_progress(recorder.progress)
-    if options.keep_weights:
-        weights = module.decoder.state_dict()
-        kept = Checkpoint(run.id, run.steps, weights, {}, seconds=recorder.seconds, resumed=recorder.resumed)
-        checkpoints.save(place.weights, kept)
-    result = place.publish(result)
-    place.write_status("done", step=run.steps, steps=run.steps, loss=result["loss"])
-    return result
+    return shared or own
+
+
+def _agree(job: Job, trunk: Trunk, member: Member, start: Checkpoint | None) -> tuple[Member, Checkpoint | None]:
+    """What every member must know as the first one does: the strategy, and where to carry on."""
+    run, place = job.run, StudyDirectory(job.directory).run(job.run.id)
+    strategy = job.options.strategy(run, room(job.accelerator)) if member.leads else ""
+    said = {
+        "strategy": strategy,
+        "step": 0 if start is None else start.step,
+        "own": start is not None and start.run == run.id,
+    }
+    agreed = json.loads(member.share(json.dumps(said)))
+    step = agreed["step"]
+    if step and not member.leads:
+        # Whole, as the first one has just found; and so not copied into the memory of each.
+        if agreed["own"]:
+            start = checkpoints.load_newest(place.checkpoints, run.id, after=step - 1, last=step, checked=True)
+        else:
+            start = trunk.newest(step - 1, step, checked=True)
+        if start is None:
+            raise RunError(f"the checkpoint of run {run.id} after {step} steps must stand while it starts, but is gone")
+    return replace(member, strategy=agreed["strategy"]), start
 
 
 def _sweep(place: RunDirectory) -> None:
@@ -191,25 +241,27 @@ def _sweep(place: RunDirectory) -> None:
                 unfinished.unlink(missing_ok=True)
 
 
-def _train(module: TrainingModule, recorder: Recorder, accelerator: str) -> str:
+def train_module(module: TrainingModule, callbacks: Sequence[Callback], accelerator: str) -> str:
     """Take the steps that are left, then the validation loss (which ends Lightning's one epoch); returns the device."""
     with _quiet(), _interruptible():
         trainer = lightning.Trainer(
             accelerator=accelerator,
-            devices=1,
+            devices=module.member.size,
+            strategy=module.member.lightning(),
             # Named, or Lightning would find SLURM's by itself, take its ranks for ours and requeue its jobs.
             plugins=[LightningEnvironment()],
             precision=_PRECISION[module.planned.precision],
-            callbacks=[recorder, _Termination()],
+            callbacks=[*callbacks, _Termination()],
             # The loader ends when the run does; a Trainer is for one run.
             max_epochs=1,
-            default_root_dir=recorder.directory.root,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            # Weights that are shared out are made whole in buffers that training takes up again.
+            inference_mode=module.member.strategy != "fsdp",
         )
         if module.done < module.planned.steps:
             trainer.fit(module)
@@ -265,6 +317,8 @@ def _result(module: TrainingModule, recorder: Recorder, device: str, options: Op
         "corrupt_checkpoints": checkpoints.corrupt(recorder.directory.checkpoints),
         "validation_tokens": module.tally.tokens,
         "device": device,
+        "devices": module.member.size,
+        "strategy": module.member.strategy,
         "threads": torch.get_num_threads(),
         "versions": {
             "isoflop": isoflop.__version__,
@@ -286,6 +340,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 on torch 2.13: its own use of its own pytree.
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # The name that older versions of torch know.
+            warnings.filterwarnings("ignore", r"`broadcast_buffers` is deprecated")
             # A run is one process, whether or not the machine has a cluster's tools.
             warnings.filterwarnings("ignore", r"The `srun` command is available", PossibleUserWarning)
             yield

@@ -14,12 +14,14 @@ and no more: a checkpoint is whole or absent, and where one stands none is put b
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
 from isoflop.training import checkpoints, metrics
 from isoflop.training.checkpoints import Checkpoint
+from isoflop.training.parallel import Member
 
 #: Where a run writes what it keeps for its trunk, before that is renamed to its place there.
 KEPT = "trunk"
@@ -31,7 +33,7 @@ class Trunk:
     Attributes
     ----------
     cuts
-        Steps of the run after which a checkpoint is kept for a run that branches off, ascending; `look` adds some.
+        Steps of the run after which a checkpoint is kept for a run that branches off, ascending; `share` adds some.
     """
 
     def __init__(self, study: StudyDirectory, run: Run) -> None:
@@ -42,33 +44,37 @@ class Trunk:
         self.cuts: list[int] = []
         self.look()
 
-    def look(self) -> None:
-        """See what branches off the trunk by now."""
-        self.cuts[:] = sorted({step for step in self._place.branches().values() if step <= self._run.branch_step})
+    def look(self) -> bool:
+        """See what branches off the trunk by now; returns whether that is news, to be shared."""
+        self._seen = sorted({step for step in self._place.branches().values() if step <= self._run.branch_step})
+        return self._seen != self.cuts
 
-    def newest(self, after: int) -> Checkpoint | None:
+    def share(self, member: Member) -> None:
+        """Take as cuts what the leader of the run's members has seen; every member must call it."""
+        self.cuts[:] = json.loads(member.share(json.dumps(self._seen)))
+
+    def newest(self, after: int, last: int | None = None, checked: bool = False) -> Checkpoint | None:
         """What the run can start from: the newest whole checkpoint up to its branch, if that is beyond `after` steps.
 
-        Corrupt ones are set aside beside the run's own.
+        Corrupt ones are set aside beside the run's own. `last` is the step up to which one will do (None: the branch);
+        `checked` is as `checkpoints.load_newest` has it.
         """
+        last = self._run.branch_step if last is None else last
+        aside = self._own.checkpoints
         found = checkpoints.load_newest(
-            self._place.checkpoints,
-            self._run.trunk,
-            after=after,
-            last=self._run.branch_step,
-            aside=self._own.checkpoints,
+            self._place.checkpoints, self._run.trunk, after=after, last=last, aside=aside, checked=checked
         )
         for other, branch in self._place.branches().items():
             if other != self._run.id:
-                found = (
-                    self._left_by(other, found.step if found else after, min(branch, self._run.branch_step)) or found
-                )
+                found = self._left_by(other, found.step if found else after, min(branch, last), checked) or found
         return found if found is None or found.made_by == self._run.id else replace(found, shared=found.step)
 
-    def _left_by(self, other: str, after: int, last: int) -> Checkpoint | None:
+    def _left_by(self, other: str, after: int, last: int, checked: bool) -> Checkpoint | None:
         """What another run left of the stable part in a checkpoint of its own, with the rows that lead there."""
         place = self._study.run(other)
-        found = checkpoints.load_newest(place.checkpoints, other, after=after, last=last, aside=self._own.checkpoints)
+        found = checkpoints.load_newest(
+            place.checkpoints, other, after=after, last=last, aside=self._own.checkpoints, checked=checked
+        )
         if found is None:
             return None
         rows, validation = (
@@ -88,9 +94,9 @@ class Trunk:
         )
         return replace(checkpoint, run=self._run.trunk, metrics=rows, validation=validation, made_by=self._run.id)
 
-    def wants(self, step: int) -> bool:
-        """Whether a checkpoint is to be kept after so many steps: at a cut, unless one stands there."""
-        return step in self.cuts and step not in self._place.stored()
+    def wants(self, step: int, member: Member) -> bool:
+        """Whether a checkpoint is to be kept after so many steps: at a cut, unless the leader sees that one stands."""
+        return step in self.cuts and json.loads(member.share(json.dumps(step not in self._place.stored())))
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep what `with_rows` gave for a step that the trunk `wants`."""

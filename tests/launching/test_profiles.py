@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import submitit
 
+from isoflop import workflow
 from isoflop.errors import InputError
 from isoflop.launching.profiles import LocalProfile, Options, SlurmProfile, load_profile, parse_profile
 
@@ -121,3 +122,23 @@ def test_a_run_that_no_class_takes_is_refused():
         InputError, match="the last class must take the largest model, but worker takes 1000 parameters"
     ):
         slurm(classes=[{"up_to_params": 1000}]).class_of(2000)
+
+
+def test_several_devices_train_a_run_together():
+    assert slurm(classes=[{"devices_per_run": 4, "options": {"gpus_per_node": 8}}]).classes[0].workers_per_node == 2
+    assert slurm(classes=[{"devices_per_run": 4}]).classes[0].workers_per_node == 1
+    profile = LocalProfile(gpus=4, devices_per_run=2)
+    assert (profile.processes, profile.devices) == (2, 4)
+    with pytest.raises(InputError, match=r"on one node, its own: .* must hold, but got 1, 16 and 8"):
+        slurm(classes=[{"devices_per_run": 16, "options": {"gpus_per_node": 8, "nodes": 2}}])
+    with pytest.raises(InputError, match=r"must hold, but got 2, 4 and 4"):
+        parse_profile({"workers": 2, "gpus": 4, "devices_per_run": 4}, "profile")
+
+
+def test_a_run_whose_steps_its_devices_do_not_divide_is_refused(small_study, small_corpus):
+    run = workflow.plan(small_study()).runs[0]
+    profile = slurm(classes=[{"name": "one", "up_to_params": 1, "devices_per_run": 1}, {"devices_per_run": 3}])
+    for refusing in (profile, LocalProfile(devices_per_run=3)):
+        with pytest.raises(InputError, match=f"each of a run's 3 devices, but run {run.id} has {run.batch_size}"):
+            refusing.check(run)
+    LocalProfile(devices_per_run=run.batch_size).check(run)

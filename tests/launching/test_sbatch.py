@@ -16,7 +16,9 @@ from isoflop.launching.sbatch import lead, render
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "sbatch"
-PROFILES = [path for path in sorted((ROOT / "launchers").rglob("*.yaml")) if path.name != "local.yaml"]
+PROFILES = [
+    path for path in sorted((ROOT / "launchers").rglob("*.yaml")) if isinstance(load_profile(path), SlurmProfile)
+]
 
 
 def scripts(path: Path) -> dict[str, str]:

@@ -66,7 +66,7 @@ def made(of, budget, width):
             {"hardware": {"accelerator": "h100", "gpus_per_run": 64}},
             9e18,
             768,
-            "a step must have a sequence for each of a run's 64 accelerators, but has 32 (hardware.gpus_per_run)",
+            "a step must have as many sequences for each of a run's 64 accelerators, but has 32 in all",
         ),
         (
             {"hardware": {"accelerator": "h100"}, "limits": {"hours": 24}},

@@ -19,6 +19,9 @@ from isoflop.planning.hardware import (
     hours_on_each,
     makespan,
     memory,
+    run_memory,
+    strategy,
+    strategy_on,
 )
 from isoflop.planning.runs import Run
 from isoflop.study import Hardware
@@ -107,6 +110,32 @@ def test_a_trunk_is_paid_for_once_and_kept():
     assert hours_on_each([short, RUN])["h100"] == pytest.approx(1.1 * gpu_hours(RUN, accelerator("h100")), rel=1e-4)
     assert disk([RUN, short], None, 100, 1).trunks == 2 * 12 * SODA.parameters.total
     assert disk([RUN], None, 100, 1).trunks == 0
+
+
+def test_weights_are_shared_out_where_they_must_be_or_as_asked():
+    whole = memory(SODA, 4, "bf16").total
+    for room, expected in ((None, "ddp"), (1.01 * whole, "ddp"), (0.99 * whole, "fsdp")):
+        assert strategy(RUN, 8, micro_batch=4, room=room) == expected
+        assert strategy(RUN, 1, micro_batch=4, room=room) == "single"
+        assert strategy(RUN, 8, micro_batch=4, room=room, sharded=True) == "fsdp"
+        assert strategy(RUN, 8, micro_batch=4, room=room, sharded=False) == "ddp"
+    # No more sequences at once than a device has of a step: 32 / 16.
+    assert strategy(RUN, 16, micro_batch=4, room=1.01 * memory(SODA, 2, "bf16").total) == "ddp"
+
+
+def test_a_plan_shares_out_what_does_not_fit_one_device():
+    huge = replace(RUN, shape=replace(SODA, d_model=4096, n_heads=32, n_kv_heads=32, d_mlp=16384, n_layers=32))
+    machine = Hardware(accelerator="h100", gpus=8, gpus_per_run=8)
+    assert [strategy_on(run, machine) for run in (RUN, huge)] == ["ddp", "fsdp"]
+    parts = run_memory(huge, machine)
+    assert parts.optimizer == 8 * huge.shape.parameters.total / 8
+    assert estimate([RUN, huge], machine).strategies == {"ddp": 1, "fsdp": 1}
+    assert estimate([RUN], Hardware(accelerator="h100")).strategies == {"single": 1}
+
+
+def test_final_weights_take_four_bytes_each_where_they_are_kept():
+    assert disk([RUN, replace(RUN, seed=1)], None, 100, 1, keep_weights=True).weights == 2 * 4 * SODA.parameters.total
+    assert disk([RUN], None, 100, 1).weights == 0
 
 
 def test_disk_by_the_dtype_of_a_token_and_the_weights_at_once():

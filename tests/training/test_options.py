@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from isoflop.errors import InputError
+from isoflop.planning.probes import Probe, settings_of
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
 from isoflop.training import checkpoints, options
@@ -60,6 +61,23 @@ def test_where_memory_ends_there_are_more_passes_than_asked_for(planned: Callabl
     assert [size.passes(run, times=4) for size in sizes] == [4, 8, 8, 4, 4]
     with pytest.raises(InputError, match="micro_batch >= 0 must hold, but got -1"):
         Options(micro_batch=-1)
+
+
+def test_devices_share_a_step_and_its_passes(planned: Callable[..., Run]) -> None:
+    run = planned(batch_size=8)
+    assert [Options(micro_batch=2, devices=devices).passes(run) for devices in (1, 2, 4, 8)] == [4, 2, 1, 1]
+    assert Options(devices=4).passes(run, times=8) == 2
+
+
+def test_a_run_is_executed_as_it_fitted_when_it_was_probed(planned: Callable[..., Run]) -> None:
+    run = planned(batch_size=8)
+    probe = Probe("d8", {}, settings_of(run), 8, "gpu", "H100", 2, "fsdp", 1, False, False, 1.0, 1, 1.0, 1.0, {})
+    asked = Options(devices=2)
+    assert asked.as_probed(probe) == replace(asked, micro_batch=1, sharded=True)
+    # A device's whole part of a step fitted: nothing is to be split.
+    assert asked.as_probed(replace(probe, micro_batch=4, strategy="ddp")) == replace(asked, sharded=False)
+    fewer = Options(devices=2, micro_batch=2)
+    assert fewer.as_probed(replace(probe, micro_batch=2)) == replace(fewer, sharded=True)
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])

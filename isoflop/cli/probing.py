@@ -1,0 +1,91 @@
+"""Before a sweep is launched: `probe`, real steps of each model on the device that is to train it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isoflop.cli.counting import counting
+from isoflop.cli.options import DirOption, JsonOption, SetOption, StudyArgument, print_json, say
+from isoflop.errors import RunError
+
+if TYPE_CHECKING:
+    from isoflop.planning.probes import Probe
+
+#: Columns where no terminal says how wide it is.
+_WIDTH = 120
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verb to `app`."""
+    app.command(epilog="Example: isoflop probe grids/demo.yaml --sizes 24,32")(probe)
+
+
+def probe(
+    study: StudyArgument,
+    overrides: SetOption = None,
+    directory: DirOption = None,
+    sizes: Annotated[
+        str | None, typer.Option("--sizes", metavar="SIZE,…", help="Widths or names.  [default: every model]")
+    ] = None,
+    launcher: Annotated[
+        Path | None,
+        typer.Option(
+            "--launcher", metavar="FILE", help="A local profile: GPUs, devices of a run.  [default: one core]"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take 20 real steps of each model on this machine: time of a step, memory, MFU, the micro-batch that fits.
+
+    What is measured goes to probes.json of the study directory, where plan takes its hours and memory from and runs
+    their micro-batch. For a cluster's device call it there: srun … isoflop probe STUDY --launcher FILE.
+    """
+    from isoflop import workflow
+    from isoflop.launching import probing
+    from isoflop.launching.profiles import LocalProfile
+    from isoflop.planning.probes import chosen
+
+    loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
+    wanted = [size.strip() for size in sizes.split(",")] if sizes is not None else []
+    profile = LocalProfile.load(launcher)
+    runs = chosen(workflow.plan(loaded, place.root).runs, wanted)
+    workflow.create(place)
+    with counting("models probed") as progress:
+        outcome = probing.probe(loaded, place, runs, profile, progress)
+    for run, reason in outcome.failed.items():
+        say(f"could not be probed: {run}: {reason}")
+    if not outcome.probes:
+        raise RunError(f"a model must fit to be probed, but none of {len(outcome.failed)} did")
+    if as_json:
+        probes = [found.to_json() for found in outcome.probes]
+        print_json({"probes": probes, "failed": outcome.failed, "file": place.probes_file})
+        return
+    _print(outcome.probes)
+    typer.echo(f"written to {place.probes_file}; isoflop plan {study} takes its hours and memory from there")
+
+
+def _print(probes: tuple[Probe, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first = probes[0]
+    table = Table(title=f"{first.device}, {first.devices} a run")
+    for name in ("size", "batch", "at once", "strategy", "ms a step", "tokens/s", "memory, GiB", "MFU", "causal"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in probes:
+        shares = ["?" if share is None else f"{share:.1%}" for share in (each.mfu(), each.mfu(causal=True))]
+        table.add_row(
+            each.size,
+            f"{each.batch_size}",
+            f"{each.micro_batch}",
+            each.strategy,
+            f"{each.step_seconds * 1e3:,.4g}",
+            f"{each.tokens_per_second:,.0f}",
+            f"{each.peak_bytes / 2**30:.3g}",
+            *shares,
+        )
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=_WIDTH).print(table)

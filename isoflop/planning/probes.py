@@ -1,0 +1,184 @@
+"""What was measured of a study's models on real devices: the time of a step, and memory, in the place of estimates.
+
+``isoflop probe`` writes the records (`isoflop.launching.probing`); a plan takes its hours and memory from them where
+there are any, and a run its micro-batch and its strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from isoflop.errors import InputError
+from isoflop.planning import hardware
+from isoflop.planning.hardware import Measured, Strategy
+from isoflop.planning.runs import Run
+
+#: What of a run decides how long its steps take, beside its shape.
+_OF_THE_RUN = ("precision", "optimizer", "mask_documents")
+#: What a later probe of the same takes the place of.
+_KEY = ("shape", "settings", "device", "devices", "versions")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Some real steps of one model on one kind of device.
+
+    Parameters
+    ----------
+    size, shape, settings
+        The model by name, its numbers, and precision, optimiser and mask.
+    batch_size
+        Sequences of a step.
+    kind, device, devices
+        ``cpu`` or ``gpu``, the device in words, and how many trained together.
+    strategy, micro_batch
+        How (`hardware.strategy`), and sequences of one forward pass on each, which fit.
+    recompute, compiled
+        As the study asks.
+    step_seconds, peak_bytes
+        Of a step, the mean after the warm-up; and at most in use on one device (of a CPU: of one process, the
+        libraries' own among them).
+    flops, causal_flops
+        Of a step, with attention in full and causal.
+    versions
+        Of isoflop and torch.
+    """
+
+    size: str
+    shape: dict[str, Any]
+    settings: dict[str, Any]
+    batch_size: int
+    kind: str
+    device: str
+    devices: int
+    strategy: Strategy
+    micro_batch: int
+    recompute: bool
+    compiled: bool
+    step_seconds: float
+    peak_bytes: int
+    flops: float
+    causal_flops: float
+    versions: dict[str, str]
+
+    @property
+    def accelerator(self) -> str | None:
+        """The known accelerator that the device is, by name; None where it is none."""
+        if self.kind == "cpu":
+            return "cpu"
+        words = self.device.lower().replace("-", " ").split()
+        known = {name: name.removesuffix("-80").removeprefix("rtx-") for name in hardware.accelerators()}
+        return next((name for name, word in known.items() if word in words), None)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all devices together."""
+        return self.batch_size * int(self.shape["sequence_length"]) / self.step_seconds
+
+    def mfu(self, causal: bool = False) -> float | None:
+        """Share of the devices' peak that goes into counted FLOPs; None where the device's peak is not known."""
+        if self.accelerator is None:
+            return None
+        peak = hardware.accelerator(self.accelerator).peak(self.settings["precision"])
+        return (self.causal_flops if causal else self.flops) / (self.step_seconds * self.devices * peak)
+
+    def hours(self, run: Run, steps: int) -> float:
+        """Device-hours of so many steps of `run`, at this probe's tokens a second."""
+        return steps * run.tokens_per_step / self.tokens_per_second * self.devices / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with what follows from them."""
+        derived = {"tokens_per_second": self.tokens_per_second, "mfu": self.mfu(), "mfu_causal": self.mfu(causal=True)}
+        return {**asdict(self), **derived}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Read what `to_json` gave; `InputError` where it is something else."""
+        derived = {"tokens_per_second", "mfu", "mfu_causal"}
+        try:
+            return cls(**{name: value for name, value in record.items() if name not in derived})
+        except TypeError as error:
+            raise InputError(f"a probe must have this version's fields: {error}") from None
+
+    def of(self, run: Run) -> bool:
+        """Whether it is of the model of `run`."""
+        return self.shape == dict(vars(run.shape)) and self.settings == settings_of(run)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What of `run` decides how long its steps take, beside its shape."""
+    return {name: getattr(run, name) for name in _OF_THE_RUN}
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The probes of a study, the newest last."""
+
+    records: tuple[Probe, ...] = ()
+
+    def of(self, run: Run, *, devices: int, **where: str) -> Probe | None:
+        """The newest of the model of `run` on so many devices; None: none.
+
+        Parameters
+        ----------
+        run, devices
+            What, and on how many.
+        where
+            The `accelerator`, the `device` or the `kind` that it must be.
+        """
+        for probe in reversed(self.records):
+            there = all(getattr(probe, name) == value for name, value in where.items())
+            if there and probe.devices == devices and probe.of(run):
+                return probe
+        return None
+
+    def measured(self, runs: Sequence[Run], *, devices: int, **where: str) -> dict[str, Measured]:
+        """What is known of each of `runs` on so many devices (see `of`), by run id."""
+        found = {run: self.of(run, devices=devices, **where) for run in runs}
+        return {
+            run.id: Measured(probe.hours(run, 1), probe.peak_bytes, probe.strategy)
+            for run, probe in found.items()
+            if probe is not None
+        }
+
+    def added(self, probe: Probe) -> Probes:
+        """These and another, which takes the place of one of the same."""
+        key = [getattr(probe, name) for name in _KEY]
+        others = [known for known in self.records if [getattr(known, name) for name in _KEY] != key]
+        return Probes((*others, probe))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"probes": [probe.to_json() for probe in self.records]}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Read what `to_json` gave; `InputError` where it is something else."""
+        return cls(tuple(Probe.from_json(entry) for entry in record.get("probes", ())))
+
+
+#: Nothing was measured.
+NONE = Probes()
+
+
+def chosen(runs: Sequence[Run], sizes: Sequence[str] = ()) -> list[Run]:
+    """A run of each distinct model, the one with most sequences a step; of `sizes` (names or widths) alone where given.
+
+    Raises
+    ------
+    InputError
+        If a size is none of the study's.
+    """
+    known = {name for run in runs for name in (run.shape.label, str(run.shape.d_model))}
+    for size in sizes:
+        if size not in known:
+            raise InputError(f"sizes must be the study's, {', '.join(sorted(known))}, but got {size!r}")
+    largest: dict[Any, Run] = {}
+    for run in runs:
+        if not sizes or {run.shape.label, str(run.shape.d_model)} & set(sizes):
+            key = (run.shape, *settings_of(run).values())
+            if key not in largest or run.batch_size > largest[key].batch_size:
+                largest[key] = run
+    return sorted(largest.values(), key=lambda run: run.shape.parameters.total)

@@ -1,0 +1,84 @@
+"""Probes: what follows from them, which one a run takes, and that a plan's hours and memory are theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from isoflop.errors import InputError
+from isoflop.flops import Shape
+from isoflop.planning.hardware import Measured, accelerator, estimate, gpu_hours
+from isoflop.planning.probes import NONE, Probe, Probes, chosen, settings_of
+from isoflop.planning.runs import Run
+from isoflop.study import Hardware
+
+SHAPE = Shape(8, 768, 6, 6, 128, 3072, 144_644, 4096, tied_head=False)
+RUN = Run(9e18, 9e18, SHAPE, 32, 48_244, 4824, 9649, 1e-3, 0.1, 0.9, 0.98, 1e-8, 1.0, 0, "data", 65_536, "bf16")
+_H100 = accelerator("h100")
+FLOPS = SHAPE.training_flops(RUN.tokens_per_step)
+PROBE = Probe(
+    SHAPE.label, dict(vars(SHAPE)), settings_of(RUN), 32, "gpu", "NVIDIA H100 80GB HBM3", 2, "ddp", 4, False, True,
+    FLOPS / (2 * 989e12 * 0.4), 40 * 2**30, FLOPS, 0.8 * FLOPS, {"isoflop": "1"},
+)  # fmt: skip
+
+
+def test_a_probe_is_read_back_and_its_figures_agree():
+    """Steps as long as two H100 take at an MFU of 0.4."""
+    assert Probe.from_json(PROBE.to_json()) == PROBE
+    assert PROBE.accelerator == "h100"
+    assert PROBE.mfu() == pytest.approx(0.4)
+    assert PROBE.mfu(causal=True) == pytest.approx(0.32)
+    assert PROBE.tokens_per_second * PROBE.step_seconds == pytest.approx(RUN.tokens_per_step)
+    assert PROBE.hours(RUN, RUN.steps) == pytest.approx(gpu_hours(RUN, _H100, 0.4))
+    with pytest.raises(InputError, match="must have this version's fields"):
+        Probe.from_json({"size": "x"})
+
+
+@pytest.mark.parametrize(
+    ("device", "known"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-80"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA L40S", "l40s"),
+        ("AMD Instinct MI300X", None),
+    ],
+)
+def test_devices_are_known_by_their_names(device, known):
+    probe = replace(PROBE, device=device)
+    assert probe.accelerator == known
+    assert (probe.mfu() is None) is (known is None)
+
+
+def test_a_run_takes_the_newest_probe_of_its_model_on_as_many_devices():
+    newer = replace(PROBE, step_seconds=1.0, versions={"isoflop": "2"})
+    probes = NONE.added(PROBE).added(newer)
+    assert probes.of(RUN, devices=2) is newer
+    assert probes.of(replace(RUN, steps=50_000, batch_size=16), devices=2, kind="gpu") is newer
+    assert probes.of(RUN, devices=1) is None
+    assert probes.of(RUN, devices=2, kind="cpu") is None
+    assert probes.of(replace(RUN, precision="32"), devices=2) is None
+    assert probes.of(replace(RUN, shape=replace(SHAPE, n_layers=4)), devices=2) is None
+    # The same again takes its place.
+    assert len(probes.added(replace(PROBE, step_seconds=3.0)).records) == 2
+    assert Probes.from_json(probes.to_json()) == probes
+
+
+def test_hours_and_memory_of_a_plan_are_measured_where_they_were():
+    machine = Hardware(accelerator="h100", gpus=2, gpus_per_run=2, mfu=0.2, micro_batch=1)
+    other = replace(RUN, seed=1, shape=replace(SHAPE, n_layers=4))
+    measured = NONE.added(PROBE).measured([RUN, other], devices=2, accelerator="h100")
+    assert measured == {RUN.id: Measured(PROBE.hours(RUN, 1), 40 * 2**30, "ddp")}
+    found = estimate([RUN, other], machine, measured=measured)
+    assert found.gpu_hours == pytest.approx(gpu_hours(RUN, _H100, 0.4) + gpu_hours(other, _H100, 0.2))
+    assert (found.measured_runs, found.memory_measured, found.memory_gib) == (1, True, 40)
+
+
+def test_a_run_of_each_model_is_chosen_that_with_the_largest_step():
+    wide = replace(RUN, shape=replace(SHAPE, d_model=1536, n_heads=12, n_kv_heads=12))
+    runs = [RUN, wide, replace(RUN, batch_size=64), replace(wide, seed=3)]
+    assert chosen(runs) == [runs[2], wide]
+    assert chosen(runs, ["1536"]) == chosen(runs, [wide.shape.label]) == [wide]
+    with pytest.raises(InputError, match=r"sizes must be the study's, 1536, 768, .*got '32'"):
+        chosen(runs, ["32"])
