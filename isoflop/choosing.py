@@ -151,18 +151,14 @@ def add(study: Study, place: StudyDirectory, found: Proposed) -> Study:
     Raises
     ------
     InputError
-        If a chosen size has no width by which a study file could name it, or the directory cannot be written.
+        If the directory cannot be written.
     """
-    seed = study.training.seed
+    seed, listed = study.training.seed, bool(named(study.recipe).ladder)
     wanted = _picked(study)
     for run, times in Counter(found.runs).items():
-        if named(study.recipe).ladder:
-            raise InputError(
-                f"cells can be added where the recipe has a width for each, but got the listed size {run.shape.label!r}"
-            )
         replicates = (replace(run, seed=seed + each).id for each in range(REPLICATES))
         done = sum(place.run(each).result() is not None for each in replicates)
-        key = run.budget, run.shape.d_model
+        key = run.budget, run.shape.label if listed else run.shape.d_model
         wanted[key] = max(wanted.get(key, 0), done + times)
     changed = _with_cells(study, wanted)
     workflow.create(place)
@@ -171,19 +167,25 @@ def add(study: Study, place: StudyDirectory, found: Proposed) -> Study:
     return changed
 
 
-def _picked(study: Study) -> dict[tuple[float, int], int]:
-    """How often each picked cell is run, by budget and width."""
-    return {
-        (cells.budget, width): cells.seeds or study.grid.seeds for cells in study.grid.cells for width in cells.sizes
-    }
+def _picked(study: Study) -> dict[tuple[float, int | str], int]:
+    """How often each picked cell is run, by budget and size."""
+    return {(cells.budget, size): cells.seeds or study.grid.seeds for cells in study.grid.cells for size in cells.sizes}
 
 
-def _with_cells(study: Study, wanted: dict[tuple[float, int], int]) -> Study:
-    rows: dict[tuple[float, int], list[int]] = defaultdict(list)
-    for (budget, width), number in sorted(wanted.items()):
-        rows[budget, number].append(width)
-    cells = tuple(Cells(budget=each[0], sizes=tuple(widths), seeds=each[1]) for each, widths in sorted(rows.items()))
+def _with_cells(study: Study, wanted: dict[tuple[float, int | str], int]) -> Study:
+    rows: dict[tuple[float, int], list[int | str]] = defaultdict(list)
+    for (budget, size), number in wanted.items():
+        rows[budget, number].append(size)
+    cells = tuple(
+        Cells(budget=budget, sizes=tuple(sorted(sizes, key=_order)), seeds=number)
+        for (budget, number), sizes in sorted(rows.items())
+    )
     return study.model_copy(update={"grid": study.grid.model_copy(update={"cells": cells})})
+
+
+def _order(size: int | str) -> tuple[bool, int | str]:
+    """Widths by number, names as text."""
+    return isinstance(size, str), size
 
 
 def run_until(

@@ -33,6 +33,14 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _size(value: Any) -> Any:
+    """A width as a number, as anywhere; a name as it stands."""
+    try:
+        return _whole(value)
+    except ValueError:
+        return value
+
+
 #: A number that PyYAML leaves as text.
 _POWER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -54,6 +62,8 @@ def _option_name(value: Any) -> Any:
 
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+#: A model size: its width, or its name in a ladder.
+SizeName = Annotated[int | str, BeforeValidator(_size)]
 #: What a section passes on to code that is not ours: plain values by name.
 Options = dict[
     Annotated[str, BeforeValidator(_option_name)], Annotated[bool | int | float | str, BeforeValidator(_plain)]

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isoflop.errors import InputError
 from isoflop.names import validated_name
-from isoflop.settings import Loggers, Number, Section, Whole, explain
+from isoflop.settings import Loggers, Number, Section, SizeName, Whole, explain
 from isoflop.study_data import Data
 from isoflop.study_ladder import resolve_ladder
 from isoflop.study_recipe import RecipeChoice, from_file
@@ -65,7 +65,9 @@ class Cells(Section):
     """Cells picked by hand at one budget."""
 
     budget: Number = Field(gt=0, description="training FLOPs, one of the grid's budgets")
-    sizes: tuple[Whole, ...] = Field(min_length=1, description="model widths d_model, increasing")
+    sizes: tuple[SizeName, ...] = Field(
+        min_length=1, description="model widths d_model; or names, where the recipe lists its sizes"
+    )
     seeds: Whole | None = Field(None, ge=1, description="replicates of each of them; default: the grid's")
 
 
@@ -76,8 +78,8 @@ class Grid(Section):
         "rule", description="rule: sizes given, or the recipe's walk; centred: about the prior's optimum; chosen: cells"
     )
     budgets: tuple[Number, ...] = Field(min_length=1, description="training FLOPs of each profile, increasing")
-    sizes: tuple[Whole, ...] = Field(
-        (), description="the ladder: model widths d_model, increasing; default: the recipe's"
+    sizes: tuple[SizeName, ...] = Field(
+        (), description="the ladder: model widths d_model, increasing, or names of listed sizes; default: the recipe's"
     )
     cells: tuple[Cells, ...] = Field((), description="cells picked by hand, beside the generator's")
     runs: Whole | None = Field(
@@ -106,15 +108,20 @@ class Grid(Section):
 
     @field_validator("budgets", "sizes")
     @classmethod
-    def _increasing(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        for value in values:
+    def _increasing(cls, values: tuple[float | str, ...]) -> tuple[float | str, ...]:
+        numbers = [value for value in values if not isinstance(value, str)]
+        names = [value for value in values if isinstance(value, str)]
+        for value in numbers:
             if value <= 0:
                 raise ValueError(f"must be positive, but got {value:g}")
-        for before, after in pairwise(values):
+        for before, after in pairwise(numbers):
             if before == after:
                 raise ValueError(f"must be distinct, but got {after:g} twice")
             if before > after:
                 raise ValueError(f"must be increasing, but got {after:g} after {before:g}")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"must be distinct, but got {name!r} twice")
         return values
 
     @field_validator("prior", mode="before")

@@ -94,6 +94,24 @@ def test_a_cell_again_gets_its_next_seed(begun):
     assert max(seeds) == max(cell.replicate for cell in found.proposal.cells)
 
 
+def test_listed_sizes_are_chosen_and_added_by_name(tmp_path):
+    place = StudyDirectory(tmp_path / "x")
+    rows = [
+        {"name": f"s{number}", "params": round(2e7 * 1.19**number), "flops_per_token": 1.2e8 * 1.19**number}
+        for number in range(40)
+    ]
+    recipe = {"base": "tiny", "ladder": rows, "learning_rate": 1e-3, "tokens_per_step": 65536}
+    study = Study.parse({**CONTENT, "recipe": recipe})
+    for _ in range(3):
+        found = choosing.propose(study, place, GOALS)
+        assert found.proposal.action == "run"
+        study = choosing.add(study, place, found)
+        assert finish(study, place) == len(found.runs)
+    again = Study.load(place.study_file)
+    assert {size for cells in again.grid.cells for size in cells.sizes} <= {row["name"] for row in rows}
+    assert {run.id for run in workflow.plan(again, place.root).runs} == set(place.run_ids())
+
+
 def test_a_trunk_that_stands_makes_its_branch_cheaper(tmp_path):
     content = {**CONTENT, "recipe": {**CONTENT["recipe"], "warmup_steps": 100}}
     study, place = Study.parse(content), StudyDirectory(tmp_path / "x")

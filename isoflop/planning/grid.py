@@ -61,8 +61,8 @@ def lay_out(planner: Planner, prior: Prior | None) -> Iterator[Run | Dropped]:
     Raises
     ------
     InputError
-        If the study names no sizes and the recipe has no walk of its own, or it names widths where the recipe lists
-        its sizes.
+        If the study names no sizes and the recipe has no walk of its own, or it names sizes that the recipe does not
+        have.
     """
     grid, seed = planner.study.grid, planner.study.training.seed
     place = {"centred": _centred, "chosen": _none, "rule": _by_rule}[grid.generator]
@@ -71,14 +71,14 @@ def lay_out(planner: Planner, prior: Prior | None) -> Iterator[Run | Dropped]:
     for budget, count in zip(grid.budgets, counts, strict=True):
         sizes = _sizes_at(planner, given, budget)
         found = place(planner, prior, budget, count, sizes.shapes) if sizes.shapes else []
-        picked = _built(planner, [width for cells in grid.cells if cells.budget == budget for width in cells.sizes])
+        picked, times = _picked(planner, budget)
         known = {cell.shape if isinstance(cell, Run) else cell.size for cell in found}
-        extra = [planner.run(budget, shape, seed) for shape in picked.shapes if not {shape, shape.label} & known]
+        extra = [planner.run(budget, shape, seed) for shape in times if not {shape, shape.label} & known]
         dropped = [] if grid.generator == "chosen" else sizes.dropped(budget)
         for cell in sorted([*found, *extra, *dropped, *picked.dropped(budget)], key=_order):
             yield cell
             if isinstance(cell, Run):
-                for replicate in range(1, _replicates(grid, cell)):
+                for replicate in range(1, max(grid.seeds, times.get(cell.shape, 1))):
                     yield planner.run(budget, cell.shape, seed + replicate)
 
 
@@ -92,14 +92,17 @@ def feasible(planner: Planner) -> Iterator[Run]:
                 yield made
 
 
-def _replicates(grid: Grid, run: Run) -> int:
-    """How often a cell is run: as often as the grid's are, or more where it was picked by hand so."""
-    picked = [
-        cells.seeds
-        for cells in grid.cells
-        if cells.seeds and cells.budget == run.budget and run.shape.d_model in cells.sizes
-    ]
-    return max([grid.seeds, *picked])
+def _picked(planner: Planner, budget: float) -> tuple[Sizes, dict[AnyShape, int]]:
+    """The sizes that are picked by hand at a budget, and how often each of their shapes is run."""
+    cells = [cells for cells in planner.study.grid.cells if cells.budget == budget]
+    times: dict[AnyShape, int] = {}
+    impossible: list[tuple[int, str]] = []
+    for some in cells:
+        built = _built(planner, some.sizes)
+        impossible += built.impossible
+        for shape in built.shapes:
+            times[shape] = max(times.get(shape, 1), some.seeds or 1)
+    return Sizes(tuple(times), tuple(impossible)), times
 
 
 def _sizes_at(planner: Planner, given: Sizes | None, budget: float) -> Sizes:
@@ -183,19 +186,18 @@ def _walked(planner: Planner, budget: float) -> Sizes:
     return _built(planner, recipe.walk.widths(budget))
 
 
-def _built(planner: Planner, widths: Sequence[int]) -> Sizes:
-    """The shapes of these widths, as far as the recipe can build them."""
-    recipe = planner.recipe
-    if recipe.ladder and widths:
-        raise InputError(
-            f"widths must be left out where the recipe lists its sizes, but got {list(widths)} "
-            f"and a ladder of {len(recipe.ladder)} (grid.sizes, grid.cells)"
-        )
+def _built(planner: Planner, sizes: Sequence[int | str]) -> Sizes:
+    """The shapes of these sizes: those of the recipe's list, or of these widths as far as it can build them."""
+    recipe, vocabulary, model = planner.recipe, planner.data.vocabulary, planner.study.model
+    if recipe.ladder:
+        return Sizes(tuple(recipe.listed(size, vocabulary, model) for size in sizes))
     shapes: list[AnyShape] = []
     impossible: list[tuple[int, str]] = []
-    for width in widths:
+    for size in sizes:
+        if isinstance(size, str):
+            raise InputError(f"sizes must be widths where the recipe has a rule for them, but got {size!r}")
         try:
-            shapes.append(recipe.shape(width, planner.data.vocabulary, planner.study.model))
+            shapes.append(recipe.shape(size, vocabulary, model))
         except InputError as error:
-            impossible.append((width, str(error)))
+            impossible.append((size, str(error)))
     return Sizes(tuple(shapes), tuple(impossible))

@@ -166,6 +166,23 @@ class Recipe:
         widths = range(max(8, self.width_step), self.widest + 1, self.width_step)
         return [self.shape(width, vocabulary, model) for width in widths if self._layers(width)]
 
+    def listed(self, size: int | str, vocabulary: int, model: Model) -> AnyShape:
+        """The one of the ladder's explicit sizes that has this name (as given or as in run ids), or this width.
+
+        Raises
+        ------
+        InputError
+            If none has it, or several have.
+        """
+        rows = [(row.name, self._row(row, vocabulary, model)) for row in self.ladder]
+        found = [shape for name, shape in rows if str(size) in {name, shape.label, str(shape.d_model)}]
+        if len(found) != 1:
+            names = ", ".join(name or shape.label for name, shape in rows)
+            raise InputError(
+                f"sizes must each be one of the recipe's, {names}, but got {size!r}, which is {len(found)} of them"
+            )
+        return found[0]
+
     def _layers(self, d_model: int) -> int:
         return self.n_layers or round(d_model / (self.layer_width + self.layer_width_log2 * math.log2(d_model)))
 

@@ -152,7 +152,7 @@ MALFORMED = {
             "recipe": "{ladder: [{name: a, params: 5000000, flops_per_token: 3e7}], learning_rate: 1}",
             "grid": "{budgets: [3e18], sizes: [8]}",
         },
-        "widths must be left out where the recipe lists its sizes, but got [8]",
+        "sizes must each be one of the recipe's, a, but got 8",
     ),
     "no sizes": ({"recipe": "tiny"}, "grid.sizes must be given, because recipe 'tiny' has no walk of its own"),
     "odd heads": ({"grid": "{budgets: [3e18], sizes: [100, 322]}"}, "must be a multiple of 4 (2 heads of even size)"),

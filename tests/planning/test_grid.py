@@ -106,9 +106,36 @@ def test_an_explicit_ladder_is_walked_whole_or_snapped_to():
     document = whole.to_json()
     assert document["runs"][0]["size"] == "s0"
     assert len(whole.table()) == 10
-    for wrong in ({"sizes": [8, 12]}, {"cells": [{"budget": 1e17, "sizes": [8]}]}):
-        with pytest.raises(InputError, match="must be left out where the recipe lists its sizes, but got"):
-            plan(study({"budgets": [1e17], **wrong}, recipe), SODA)
+
+
+def test_sizes_of_a_list_are_picked_by_name_or_width():
+    rows = [{"name": f"s{k}", "params": 10**6 * 2**k, "flops_per_token": 7e6 * 2**k} for k in range(10)]
+    table = {"base": "tiny", "ladder": rows, "learning_rate": 1e-3, "tokens_per_step": 4096}
+    grid = {"budgets": [1e17, 2e17], "tolerance": 0.05, "min_cells": 1}
+    cells = [{"budget": 2e17, "sizes": ["s7", "s5"], "seeds": 2}, {"budget": 2e17, "sizes": ["s7"]}]
+    by_name = plan(study({**grid, "sizes": ["s3", "s4"], "cells": cells}, table), SODA)
+    assert [[run.shape.label for run in by_name.at(budget)] for budget in grid["budgets"]] == [
+        ["s3", "s4"],
+        ["s3", "s4", "s5", "s5", "s7", "s7"],
+    ]
+    shapes = [{"name": "flat", "n_layers": 2, "d_model": 64, "n_heads": 1}]
+    shapes += [{"n_layers": layers, "d_model": 128, "n_heads": 2} for layers in (2, 4)]
+    listed = {"base": "tiny", "ladder": shapes, "tokens_per_step": 8192}
+
+    def labels(*sizes):
+        few = {"budgets": [1e15], "sizes": sizes, "tolerance": 0.05, "min_cells": 1}
+        return [run.shape.label for run in plan(study(few, listed), SODA).runs]
+
+    assert labels("flat") == labels(64) == labels("d64-l2") == ["d64-l2"]
+    assert labels("flat", "d128-l4") == ["d64-l2", "d128-l4"]
+    rule = r"sizes must each be one of the recipe's, flat, d128-l2, d128-l4, but got "
+    for wrong, number in ((8, 0), ("flut", 0), (128, 2)):
+        with pytest.raises(InputError, match=f"{rule}{wrong!r}, which is {number} of them"):
+            labels(wrong)
+    with pytest.raises(InputError, match=r"must be distinct, but got 's3' twice"):
+        study({**grid, "sizes": ["s3", "s3"]}, table)
+    with pytest.raises(InputError, match="must be widths where the recipe has a rule for them, but got 'small'"):
+        plan(study({**grid, "sizes": ["small"]}, "tiny"), SODA)
 
 
 def test_runs_are_shared_out():
