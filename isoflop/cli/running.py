@@ -55,6 +55,7 @@ def run(
         raise InputError(f"--cap must be given with --until, but got {cap:g} alone")
     profile = load_profile(launcher)
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
+    found = None
     try:
         with Display() as display:
 
@@ -73,7 +74,7 @@ def run(
     for run_id, cause in failures(place).items():
         say(f"failed: {run_id}: {cause}")
     if as_json:
-        print_json(_document(outcome))
+        print_json({**_document(outcome), "until": found.to_json() if found else None})
         return
     if outcome.provisional:
         typer.echo("provisional: not every run of the grid is done")

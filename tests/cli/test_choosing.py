@@ -94,6 +94,7 @@ def test_a_study_trains_what_it_chooses_until_its_cap(isoflop, small_content, tm
     code, out, err = isoflop("run", "small.yaml", "--until", "ratio±0.3", "--cap", "5e8", "--json")
     assert code == 0
     assert json.loads(out)["runs"]["done"] >= 3
+    assert json.loads(out)["until"]["action"] == "cap"
     assert "cap of 5e8 FLOPs is reached" in err
     records = json.loads((tmp_path / "studies/small/choices.json").read_text())["choices"]
     assert [record["action"] for record in records] == ["run", "cap"]

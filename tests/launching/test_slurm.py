@@ -257,6 +257,26 @@ def test_a_real_study_on_four_nodes_has_the_local_launchers_losses_to_the_bit(
     assert len(jobs) == 4
 
 
+def test_a_study_that_chooses_its_cells_chooses_on_a_cluster_what_it_chooses_here(
+    cluster, profile, small_content, tmp_path
+):
+    file = tmp_path / "small.yaml"
+    grid = {"generator": "chosen", "budgets": [1e8, 2e8, 4e8], "sizes": [8, 12, 16, 20, 24], "min_cells": 1}
+    grid["prior"] = {"budget": 4e8, "params": 5000}
+    file.write_text(yaml.safe_dump({**small_content, "grid": grid}))
+    path = profile(classes=[{"workers": 1}], options={"time": "10", "cpus_per_task": 8})
+    call = ["run", file, "--until", "ratio±0.001", "--cap", 2.4e9, "--json", "--dir"]
+    cluster.isoflop(*call, tmp_path / "here")
+    said = json.loads(cluster.isoflop(*call, tmp_path / "there", "--launcher", path))
+    here, there = StudyDirectory(tmp_path / "here"), StudyDirectory(tmp_path / "there")
+    assert said["until"]["action"] == "cap"
+    assert said["runs"] == {"done": len(here.run_ids())}
+    assert here.run_ids() == there.run_ids()
+    assert read_json(here.choices_file) == read_json(there.choices_file)
+    # More than the first cells, which are chosen without a point.
+    assert len(read_json(there.choices_file)["choices"]) > 2
+
+
 def test_trials_of_a_search_are_run_and_not_fitted(cluster, pretended, profile):
     trials = pretended(4)
     write_json(trials.place.search_file, {})
