@@ -32,7 +32,7 @@ def tune(
         list[str] | None,
         typer.Option(
             "--cells",
-            metavar="BUDGET:WIDTH",
+            metavar="BUDGET:SIZE",
             help="Where; may be given again.  [default: the middle sizes of the three cheapest budgets]",
         ),
     ] = None,

@@ -78,7 +78,7 @@ class Cell:
 
 
 def chosen(planned: Plan, asked: Iterable[str] = ()) -> tuple[Cell, ...]:
-    """The cells to tune at: those `asked` for as ``BUDGET:WIDTH``, else the cheapest budgets' middle sizes.
+    """The cells to tune at: those `asked` for as ``BUDGET:SIZE``, else the cheapest budgets' middle sizes.
 
     Raises
     ------
@@ -98,15 +98,17 @@ def chosen(planned: Plan, asked: Iterable[str] = ()) -> tuple[Cell, ...]:
 
 
 def _asked(planned: Plan, text: str) -> Run:
-    budget, _, width = text.partition(":")
+    """The run of a size, by its width or its name, at a budget."""
+    budget, _, size = text.partition(":")
     try:
-        place = float(budget), int(width)
+        flops = float(budget)
     except ValueError:
-        raise InputError(f"a cell must be BUDGET:WIDTH, but got {text!r}") from None
-    found = next((run for run in planned.runs if (run.budget, run.shape.d_model) == place), None)
+        raise InputError(f"a cell must be BUDGET:SIZE, but got {text!r}") from None
+    at = [run for run in planned.runs if run.budget == flops]
+    found = next((run for run in at if size in {str(run.shape.d_model), run.shape.label}), None)
     if found is None:
-        known = ", ".join(dict.fromkeys(f"{run.budget:g}:{run.shape.d_model}" for run in planned.runs))
-        raise InputError(f"a cell must be one of the plan's, {known}, but got {text!r}")
+        names = (f"{run.budget:g}:{run.shape.d_model or run.shape.label}" for run in planned.runs)
+        raise InputError(f"a cell must be one of the plan's, {', '.join(dict.fromkeys(names))}, but got {text!r}")
     return found
 
 

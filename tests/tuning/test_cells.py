@@ -24,6 +24,7 @@ def test_the_usual_cells_are_middle_ones_of_several_widths(planned):
 def test_cells_may_be_asked_for_and_must_be_the_plans(planned):
     (cell,) = chosen(planned, ["4e8:24"])
     assert (cell.base.budget, cell.base.shape.d_model, cell.name) == (4e8, 24, "4e+08-d24-l2")
+    assert chosen(planned, ["4e8:d24-l2"]) == (cell,)
     for wrong in ("4e8", "4e8:25", "5e8:24", "x:y"):
         with pytest.raises(InputError, match=f"but got '{wrong}'"):
             chosen(planned, [wrong])

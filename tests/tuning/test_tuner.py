@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from isoflop import store, tuning, workflow
 from isoflop.claims import Claims
@@ -94,6 +95,37 @@ def test_the_known_best_rates_are_found_in_a_quarter_of_a_dense_scan(pretended):
     # The study's own runs are as they were, and its points hold no trial.
     assert set(store.points(place.root)["state"]) == {"planned"}
     assert len(tuner.home(place).run_ids()) == sum(map(len, made.trials.values())) * 2
+    check_each_run_was_done_once(place)
+
+
+#: A trainer of one's own whose loss is least where its rate is 0.06 over the width.
+OWN = """
+from math import log
+
+def train(assignment):
+    off = log(assignment.planned.learning_rate * assignment.planned.shape.d_model / 0.06)
+    return 2 + 30 / assignment.params**0.4 + 0.1 * off**2 + 0.001 * (assignment.seed % 2)
+"""
+
+
+def test_a_trainer_of_ones_own_is_tuned(tmp_path):
+    (tmp_path / "tuned_trainer.py").write_text(OWN)
+    rows = [{"name": f"m{width}", "d_model": width, "params": width**3, "flops_per_sample": 6 * width**3}
+            for width in (8, 10, 12, 14, 16)]  # fmt: skip
+    content = {
+        "name": "own",
+        "trainer": "tuned_trainer:train",
+        "data": {"external": "made-up"},
+        "recipe": {"base": "tiny", "tokens_per_step": 50, "rate_times_width": 0.1, "warmup_steps": 0, "ladder": rows},
+        "grid": {"budgets": [3e7, 6e7, 1.2e8], "tolerance": 0.05},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    study, place = workflow.open_study(tmp_path / "study.yaml", directory=tmp_path / "own")
+    cells = chosen(workflow.plan(study, place.root), ["3e7:m10", "6e7:m14"])
+    made = tuning.tune(place, cells, searching(trials=7), PROFILE)
+    for cell in cells:
+        assert made.optima[cell.name].status is Status.INTERIOR
+        assert made.optima[cell.name].values["lr"].value == pytest.approx(0.6, rel=0.05)
     check_each_run_was_done_once(place)
 
 
