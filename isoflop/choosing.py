@@ -35,7 +35,8 @@ from isoflop.planning.question import Held, Proposal, Question
 from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
-from isoflop.study import Cells, Study
+from isoflop.study import Study
+from isoflop.study_grid import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -77,5 +77,6 @@ def prior_of(study: Study) -> Prior | None:
     if choice is None or choice.law is None:
         return prior.chosen(choice)
     if not choice.law.is_file():
-        raise InputError(f"grid.prior.law must be the law.json of a study, but {choice.law} does not exist")
+        said = "is no file" if choice.law.exists() else "does not exist"
+        raise InputError(f"grid.prior.law must be the law.json of a study, but {choice.law} {said}")
     return prior.chosen(choice, store.read_law(choice.law))

@@ -1,7 +1,7 @@
 """Files that people write, read strictly: numbers as people write them, and every broken rule with its value.
 
 The study file and launcher profiles are made of `Section`: frozen, no unknown keys. Numbers may be written as
-``3e18``, which YAML itself reads as text.
+``3e18``, which YAML itself reads as text. No key may stand twice, of which YAML would silently take the last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,59 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+#: Values that a file may hold, aliases written out: one that names itself often enough would hold as many as it likes.
+_MOST_VALUES = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values, with every key of a section once."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"found the key {key.value!r} twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return node
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values of YAML that a person wrote.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is not YAML, a key stands twice, or it holds what cannot be read: no date, too long a number, or sections
+        nested or repeated without end.
+    """
+    loader = _Loader(text)
+    try:
+        value = loader.get_single_data()
+        _count(value, _MOST_VALUES)
+    except RecursionError:
+        raise yaml.YAMLError("sections nested too deep") from None
+    except ValueError as error:
+        raise yaml.YAMLError(str(error)) from None
+    finally:
+        loader.dispose()
+    return value
+
+
+def _count(value: Any, left: int) -> int:
+    """How many of `left` values remain; `YAMLError` where `value` and those in it are more."""
+    if left <= 0:
+        raise yaml.YAMLError(f"more than {_MOST_VALUES:,} values, aliases written out")
+    left -= 1
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        left = _count(inner, left)
+    return left
 
 
 def _number(value: Any) -> Any:

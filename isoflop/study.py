@@ -11,7 +11,6 @@ is refused with the nearest right one, and every error states the rule and the v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,8 +19,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isoflop.errors import InputError
 from isoflop.names import validated_name
-from isoflop.settings import Loggers, Number, Section, SizeName, Whole, explain
+from isoflop.settings import Loggers, Number, Section, Whole, explain, read_yaml
 from isoflop.study_data import Data
+from isoflop.study_grid import Grid, PriorChoice
 from isoflop.study_ladder import resolve_ladder
 from isoflop.study_recipe import RecipeChoice, from_file
 from isoflop.study_trainer import TrainerChoice
@@ -36,126 +36,6 @@ class Model(Section):
     sequence_length: Whole = Field(128, ge=2, description="tokens that attend to each other")
     tied_head: bool = Field(True, description="whether the output head is the embedding's matrix")
     mask_documents: bool = Field(False, description="whether tokens attend to their own document alone")
-
-
-class PriorChoice(Section):
-    """What is believed before the study: a published law, an earlier study's, or a line N*(C)."""
-
-    published: str | None = Field(
-        None, description="name of a published law: soda-anchor, soda-surface, hoffmann2022 …"
-    )
-    law: Path | None = Field(None, description="law.json of an earlier study; a relative path starts at the study file")
-    budget: Number | None = Field(None, gt=0, description="or training FLOPs at which `params` is expected optimal")
-    params: Number | None = Field(None, gt=0, description="expected optimal size there, parameters in total")
-    exponent: Number = Field(0.5, ge=0, le=1, description="expected exponent a of N* in C (no unit)")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.budget is None) != (self.params is None):
-            raise ValueError(
-                f"budget and params must be given together, but got {sorted(self.model_fields_set - {'exponent'})}"
-            )
-        given = [self.published is not None, self.law is not None, self.budget is not None]
-        if sum(given) != 1:
-            raise ValueError(f"a prior must be one of published, law, and budget with params, but got {sum(given)}")
-        return self
-
-
-class Cells(Section):
-    """Cells picked by hand at one budget."""
-
-    budget: Number = Field(gt=0, description="training FLOPs, one of the grid's budgets")
-    sizes: tuple[SizeName, ...] = Field(
-        min_length=1, description="model widths d_model; or names, where the recipe lists its sizes"
-    )
-    seeds: Whole | None = Field(None, ge=1, description="replicates of each of them; default: the grid's")
-
-
-class Grid(Section):
-    """The cells: budgets × sizes, around a predicted optimum where a prior is given."""
-
-    generator: Literal["rule", "centred", "chosen"] = Field(
-        "rule", description="rule: sizes given, or the recipe's walk; centred: about the prior's optimum; chosen: cells"
-    )
-    budgets: tuple[Number, ...] = Field(min_length=1, description="training FLOPs of each profile, increasing")
-    sizes: tuple[SizeName, ...] = Field(
-        (), description="the ladder: model widths d_model, increasing, or names of listed sizes; default: the recipe's"
-    )
-    cells: tuple[Cells, ...] = Field((), description="cells picked by hand, beside the generator's")
-    runs: Whole | None = Field(
-        None, ge=3, description="runs of the whole grid, shared out over the budgets; or runs_per_budget"
-    )
-    runs_per_budget: Whole | None = Field(
-        None, ge=3, description="sizes kept at each budget, nearest the prior's optimum in log N; default: all"
-    )
-    width: Number = Field(8.0, gt=1, description="centred: largest size over smallest at a budget (no unit)")
-    seeds: Whole = Field(1, ge=1, description="replicates of each cell, with seeds from training.seed on")
-    prior: PriorChoice | None = Field(None, description="the predicted optimum; needed to keep or centre sizes")
-    forecast_under: tuple[str, ...] = Field((), description="published laws under which the grid is forecast too")
-    noise: Number = Field(0.003, ge=0, description="sd of ln loss between seeds of one run, for the forecast (no unit)")
-    ratio_within: Number | None = Field(
-        None, gt=0, description="half-width of b/a that the study must reach (no unit); a grid that cannot is refused"
-    )
-    tolerance: Number = Field(0.01, gt=0, lt=1, description="largest |planned C − budget| / budget (fraction)")
-    meet: Literal["steps", "batch"] = Field(
-        "steps", description="steps: the budget is met by whole steps alone; batch: by another batch where they cannot"
-    )
-    min_cells: Whole = Field(5, ge=1, description="fewest sizes left at a budget; fewer refuse the plan")
-    convention: Literal["counted", "levanter", "6nd", "6nd_non_embedding", "6nd_body_and_head"] = Field(
-        "counted", description="how the budgets' FLOPs are counted"
-    )
-    attention: Literal["full", "causal"] = Field("full", description="length at which attention's FLOPs are counted")
-
-    @field_validator("budgets", "sizes")
-    @classmethod
-    def _increasing(cls, values: tuple[float | str, ...]) -> tuple[float | str, ...]:
-        numbers = [value for value in values if not isinstance(value, str)]
-        names = [value for value in values if isinstance(value, str)]
-        for value in numbers:
-            if value <= 0:
-                raise ValueError(f"must be positive, but got {value:g}")
-        for before, after in pairwise(numbers):
-            if before == after:
-                raise ValueError(f"must be distinct, but got {after:g} twice")
-            if before > after:
-                raise ValueError(f"must be increasing, but got {after:g} after {before:g}")
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"must be distinct, but got {name!r} twice")
-        return values
-
-    @field_validator("prior", mode="before")
-    @classmethod
-    def _prior_by_name(cls, value: Any) -> Any:
-        return {"published": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.runs is not None and self.runs_per_budget is not None:
-            raise ValueError(
-                f"at most one of runs and runs_per_budget must be given, but got {self.runs} and {self.runs_per_budget}"
-            )
-        asked = "runs_per_budget" if self.runs is None else "runs"
-        some = self.runs is not None or self.runs_per_budget is not None
-        if some and self.prior is None:
-            raise ValueError(f"grid.prior must be given where {asked} is, but got none")
-        if self.generator == "centred" and (self.prior is None or not some):
-            raise ValueError(
-                "a centred grid must have a prior and one of runs and runs_per_budget, but got "
-                f"{'no prior' if self.prior is None else 'neither'}"
-            )
-        if self.runs is not None and self.runs < len(self.budgets) * self.seeds:
-            raise ValueError(
-                f"runs >= budgets × seeds must hold, but got {self.runs}, {len(self.budgets)} and {self.seeds}"
-            )
-        if self.runs_per_budget is not None and 0 < len(self.sizes) < self.runs_per_budget:
-            raise ValueError(
-                f"runs_per_budget <= number of sizes must hold, but got {self.runs_per_budget} and {len(self.sizes)}"
-            )
-        for cells in self.cells:
-            if cells.budget not in self.budgets:
-                raise ValueError(f"cells must be at one of the budgets, but got {cells.budget:g}")
-        return self
 
 
 class Training(Section):
@@ -193,7 +73,9 @@ class Hardware(Section):
     """What the runs are thought to execute on: for memory, hours and cost. Where they do is the launcher's business."""
 
     accelerator: str = Field(description="a100-80, h100, h200, b200, l40s, rtx-4090, cpu")
-    gpus: Whole = Field(1, ge=1, description="accelerators in all, for the time until the last run is done")
+    gpus: Whole | None = Field(
+        None, ge=1, description="accelerators in all, for the time until the last run is done; default: one run's"
+    )
     gpus_per_run: Whole = Field(1, ge=1, description="accelerators that one run uses")
     sharded: bool | None = Field(None, description="spread weights over a run's accelerators; default: if they must be")
     micro_batch: Whole = Field(1, ge=1, description="sequences on one accelerator at once")
@@ -203,6 +85,22 @@ class Hardware(Section):
     price: Number | None = Field(
         None, gt=0, description="of one accelerator for an hour, in your currency; default: none"
     )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.gpus is not None and self.gpus < self.gpus_per_run:
+            raise ValueError(f"gpus >= gpus_per_run must hold, but got {self.gpus} and {self.gpus_per_run}")
+        return self
+
+    @property
+    def in_all(self) -> int:
+        """Accelerators in all."""
+        return self.gpus or self.gpus_per_run
+
+    @property
+    def at_once(self) -> int:
+        """Runs that they train at a time."""
+        return self.in_all // self.gpus_per_run
 
 
 class Reading(Section):
@@ -215,9 +113,15 @@ class Reading(Section):
     @field_validator("window", mode="before")
     @classmethod
     def _enough(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool) and value < _FEWEST_SIZES:
-            raise ValueError(f"must be {_FEWEST_SIZES} or more, or all, but got {value}")
-        return value
+        if value == "all":
+            return value
+        try:
+            number = -1 if isinstance(value, bool) else int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+        if number < _FEWEST_SIZES or number != value:
+            raise ValueError(f"must be a whole number from {_FEWEST_SIZES} on, or all, but got {value!r}")
+        return number
 
 
 class Study(Section):
@@ -292,7 +196,7 @@ class Study(Section):
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"a study must be a study file or a study directory, but {path} does not exist") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -350,7 +254,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not all(names):
         raise InputError(f"an override must be KEY.KEY=VALUE, but got {override!r}")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError:
         raise InputError(f"an override's value must be YAML, but got {override!r}") from None
     place = content

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from isoflop.errors import InputError
-from isoflop.settings import Number, Options, Section, Whole
+from isoflop.settings import Number, Options, Section, Whole, read_yaml
 
 _DEFAULT = "default: the recipe's"
 #: Keys of the section that are no constants of the recipe.
@@ -108,7 +108,9 @@ class RecipeChoice(Section):
         None, description=f"or published sizes by name: chinchilla, soda-suite; {_DEFAULT}"
     )
     n_layers: Whole | None = Field(None, ge=1, description=f"blocks of every model; {_DEFAULT}")
-    heads: Whole | None = Field(None, ge=1, description=f"query heads of every model; {_DEFAULT}")
+    heads: Whole | None = Field(
+        None, ge=1, description=f"query heads, halved where one would be narrower than the base's least; {_DEFAULT}"
+    )
     head_size: Whole | None = Field(None, ge=2, description=f"width of a head: heads = d_model // it; {_DEFAULT}")
     width_step: Whole | None = Field(None, ge=1, description=f"widths of the ladder are its multiples; {_DEFAULT}")
     mlp: Literal["gated", "plain"] | None = Field(None, description=f"kind of the MLP; {_DEFAULT}")
@@ -227,7 +229,7 @@ def from_file(section: Any, folder: Path) -> Any:
         return section
     path = folder / str(section["file"])
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"recipe.file must be readable YAML, but got {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or "file" in content:

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from isoflop.study import Grid, PriorChoice, Study
+from isoflop.study import Study
 from isoflop.study_data import Data
+from isoflop.study_grid import Grid, PriorChoice
 
 #: FLOPs are written as 2.5e10, fractions and rates as they are.
 _SCIENTIFIC_FROM = 1e6
@@ -22,7 +23,8 @@ def starter(name: str) -> str:
         budgets=(2.4e10, 5e10, 1.05e11, 2.2e11, 4.6e11),
         sizes=(8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96),
         runs_per_budget=6,
-        prior=PriorChoice(budget=1.05e11, params=2.8e4, exponent=0.58),
+        prior=PriorChoice(budget=1.05e11, params=2.8e4, exponent=0.58, curvature=0.09),
+        noise=0.01,
     )
     return commented(Study.parse({"name": name, "grid": grid.model_dump()}))
 

@@ -97,7 +97,13 @@ def suggestion(
             raise InputError(f"hardware must be given where hours are, but got {gpu_hours:g} hours alone")
         flops = flops_of_hours(gpu_hours, study.hardware, study.training.precision)
     return suggest(
-        planned, planned.prior, flops=flops, noise=study.grid.noise, window=study.fit.window, progress=progress
+        planned,
+        planned.prior,
+        flops=flops,
+        noise=study.grid.noise,
+        target=study.grid.target,
+        window=study.fit.window,
+        progress=progress,
     )
 
 

@@ -18,7 +18,8 @@ from isoflop.cli import app
 from isoflop.launching.profiles import Options, SlurmProfile, parse_profile
 from isoflop.planning.prior import record
 from isoflop.planning.recipes import named
-from isoflop.study import Grid, Study, Training
+from isoflop.study import Study, Training
+from isoflop.study_grid import Grid
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -42,6 +42,7 @@ RANKS = {
     "flops": 11,
     "study": 11,
     "study_data": 12,
+    "study_grid": 12,
     "study_ladder": 12,
     "study_recipe": 12,
     "study_trainer": 13,
@@ -50,6 +51,7 @@ RANKS = {
     "table_files": 12,
     "files": 13,
     "names": 15,
+    "plain": 15,
     "errors": 16,
 }
 

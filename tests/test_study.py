@@ -115,7 +115,7 @@ def test_any_study_comes_back_from_its_commented_form(load):
             "name: x\ngrid: {budgets: [1e10], cells: [{budget: 2e10, sizes: [8]}]}\n",
             "cells must be at one of the budgets, but got 2e+10",
         ),
-        (MINIMAL + "fit: {window: 2}\n", "fit.window: must be 3 or more, or all, but got 2"),
+        (MINIMAL + "fit: {window: 2}\n", "fit.window: must be a whole number from 3 on, or all, but got 2"),
         ("[1, 2]", "must hold keys and values, but … holds list"),
         ("name: [unclosed", "must be YAML, but got"),
         ("name: !!python/object/apply:os.system [true]", "must be YAML, but got"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isoflop.errors import InputError
+from isoflop.plain import plain
 
 if TYPE_CHECKING:
     from isoflop.store import StudyDirectory
@@ -62,17 +63,7 @@ def require_place(path: Path, option: str, *, directory: bool) -> None:
 
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output; NaN and infinities, which JSON does not have, become null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+    sys.stdout.write(json.dumps(plain(value), indent=1, allow_nan=False, default=os.fspath) + "\n")
 
 
 def say(message: str) -> None:

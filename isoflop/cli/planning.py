@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from isoflop.planning.plan import Plan
 
 
-#: Runs that are shown to people; more would take longer to draw than to plan, and nobody reads them.
+#: Runs, and dropped cells, that people are shown; more would take longer to draw than to plan, and nobody reads them.
 _ROWS = 300
 
 
@@ -101,6 +101,8 @@ def plan(
         typer.echo(f"- {sentence}")
     for finding in tuning_findings(planned):
         typer.echo(f"! {finding}")
+    if not (outlook or no_forecast):
+        typer.echo("- No forecast of what this grid will tell: the study names no prior (grid.prior).")
     for forecast, findings in outlook:
         typer.echo(f"- {forecast}")
         for finding in findings:
@@ -126,7 +128,7 @@ def _print_plan(planned: Plan) -> None:
             run.shape.label,
             f"{run.shape.parameters.total:,}",
             f"{run.tokens:,}",
-            "?" if epochs is None else f"{epochs:.2f}",
+            "?" if epochs is None else f"{epochs:.3g}",
             f"{run.batch_size}",
             f"{run.steps:,}",
             f"{run.learning_rate:.3g}{'!' if run in untuned else ''}",
@@ -138,5 +140,7 @@ def _print_plan(planned: Plan) -> None:
     console.print(table) if console.is_terminal else Console(width=160).print(table)
     if len(planned.runs) > _ROWS:
         typer.echo(f"the first {_ROWS} of {len(planned.runs)} runs; --json has them all")
-    for cell in planned.dropped:
+    for cell in planned.dropped[:_ROWS]:
         typer.echo(f"dropped: {cell.budget:.3g} FLOPs, {cell.size}: {cell.reason}")
+    if len(planned.dropped) > _ROWS:
+        typer.echo(f"the first {_ROWS} of {len(planned.dropped)} dropped cells; --json has them all")

@@ -161,13 +161,15 @@ def _read(sources: list[str], columns: str | None, root: Path | None) -> tuple[l
 
 def _values(settings: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` as a dict, each value read as YAML."""
+    from isoflop.settings import read_yaml
+
     found = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator or not key:
             raise InputError(f"--codec-set must be KEY=VALUE, but got {setting!r}")
         try:
-            found[key] = yaml.safe_load(value)
+            found[key] = read_yaml(value)
         except yaml.YAMLError:
             raise InputError(f"--codec-set must have a value that is YAML, but got {setting!r}") from None
         if not isinstance(found[key], str | int | float):

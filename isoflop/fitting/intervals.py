@@ -81,8 +81,11 @@ def middle_interval(value: float, draws: NDArray[np.float64]) -> tuple[float, fl
 
     Resampled minima have long tails (a flat profile's vertex may land far off), which percentiles take at their word:
     on simulated studies (``benchmarks/coverage.py``) those of a cover up to 99.8 % for a nominal 95 %, these 97 to 99.
+    Where the middle itself is infinite, as of a b/a whose models do not grow, nothing is known: no bounds.
     """
     if not len(draws):
         return -math.inf, math.inf
     low, middle, high = np.quantile(draws, [NORMAL_TAIL, 0.5, 1 - NORMAL_TAIL], method="inverted_cdf")
+    if not (math.isfinite(middle) and math.isfinite(value)):
+        return -math.inf, math.inf
     return value - NORMAL * float(middle - low), value + NORMAL * float(high - middle)

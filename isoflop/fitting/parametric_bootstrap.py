@@ -29,10 +29,8 @@ from isoflop.fitting.surface_objective import huber, residuals
 
 Scheme = Literal["pairs", "stratified", "clustered"]
 
-#: Points times draws that are weighed at once, and that a bootstrap may cost without being asked about it (seconds).
-_CHUNK, _AFFORDABLE = 4_000_000, 20_000_000
-#: Draws that a reduced bootstrap has at the least.
-_FEWEST = 25
+#: Points times draws that are weighed at once.
+_CHUNK = 4_000_000
 #: With δ below this share of the noise the objective has many kinks. Then δ comes down from the noise in steps of a
 #: factor, and each resample asks so many others where they ended, so many times: on Porian's tables at δ = 1e-3 (2 % of
 #: the noise) 3 of 2,000 resamples ended above BFGS without, by up to 7e-5, and none with.
@@ -95,11 +93,6 @@ class SurfaceDraws:
             failed=self.failed,
             bounded=self.bounded,
         )
-
-
-def affordable(count: int, draws: int) -> int:
-    """How many of the `draws` wanted are done in seconds on `count` points: all of them up to some thousand points."""
-    return min(draws, max(_FEWEST, _AFFORDABLE // count))
 
 
 def bootstrap_surface(

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from isoflop.errors import InputError
 from isoflop.machine import cores
 from isoflop.planning.runs import Run, rows_of_each
-from isoflop.settings import Number, Section, Whole, explain
+from isoflop.settings import Number, Section, Whole, explain, read_yaml
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
 _MEMORY = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?")
@@ -297,7 +297,7 @@ def load_profile(path: Path | None) -> Profile:
     if path is None:
         return LocalProfile()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"a launcher profile must be a readable YAML file, but got {path}: {error}") from None
     return parse_profile({} if content is None else content, str(path))

@@ -148,6 +148,7 @@ class Conditions:
                     surface=None if surface is None else Surface(**surface),
                     line=None if line is None else Line(**line),
                     valley=Valley(**prior["valley"]),
+                    counts=prior.get("counts"),
                 ),
                 CostModel(**{**cost, "coefficients": tuple(cost["coefficients"])}),
                 noise=float(record["noise"]),

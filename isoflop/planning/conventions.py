@@ -16,7 +16,7 @@ import numpy as np
 
 from isoflop.fitting.cost import CostModel
 from isoflop.flops import FlopsConvention, ParamsConvention, Shape
-from isoflop.planning.prior import Prior
+from isoflop.planning.prior import Prior, growth
 from isoflop.planning.runs import Run
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: An exponent needs this many budgets.
 _FEWEST = 2
+#: Of a prior that is a line alone.
+_UNTOLD = " What 6ND would do to a and b a line does not say: it moves the optimum too, by a surface that is not known."
 #: The optimum under another convention is searched within this factor of the study's own.
 _REACH = 1e3
 _POINTS = 129
@@ -53,8 +55,8 @@ class Reading:
     b: float
 
     def __str__(self) -> str:
-        ratio = f"{self.b / self.a:.2f}" if self.a > 0 else "∞"
-        return f"a = {self.a:.3f}, b = {self.b:.3f}, b/a = {ratio}"
+        ratio = growth(self.a, self.b)
+        return f"a = {self.a:.3f}, b = {self.b:.3f}, b/a = {f'{ratio:.2f}' if math.isfinite(ratio) else '∞'}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class Conventions:
         The prior's exponents as the study reads them, first, and as others would; empty without a prior.
     prior
         Its name; empty without one.
+    untold
+        Why there is no reading of the prior by 6ND; empty where there is one, or no need.
+    listed
+        Whether the models are rows of a table, whose FLOPs are its own.
     """
 
     convention: FlopsConvention
@@ -82,6 +88,8 @@ class Conventions:
     params_over_total: dict[str, Range]
     readings: tuple[Reading, ...]
     prior: str
+    untold: str
+    listed: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -89,8 +97,16 @@ class Conventions:
 
     def sentences(self) -> list[str]:
         """For people: how the budgets are counted, how far apart the others are, and what that does to a and b."""
+        said = self._of_the_table() if self.listed else self._of_the_shapes()
+        if self.readings:
+            own, *others = self.readings
+            read = "".join(f"; read with {_named(own, other)}: {other}" for other in others)
+            said.append(f"If {self.prior} holds, this grid's optimum has {own}{read}.{self.untold}")
+        return said
+
+    def _of_the_shapes(self) -> list[str]:
         ratios, shares = self.over_counted, self.params_over_total
-        said = [
+        return [
             f"FLOPs are {self.convention} ({self.attention} attention, forward and backward). Over these cells 6ND is "
             f"{ratios['6nd']} of the counted FLOPs with N total, {ratios['6nd_non_embedding']} with N non-embedding, "
             f"{ratios['6nd_body_and_head']} with body and head; counted at causal length they are {ratios['causal']}, "
@@ -98,14 +114,15 @@ class Conventions:
             f"N is the total; non-embedding it is {shares['non_embedding']} of that, body and head "
             f"{shares['body_and_head']}.",
         ]
-        if self.readings:
-            own, *others = self.readings
-            said.append(
-                f"If {self.prior} holds, this grid's optimum has {own}; "
-                + "; ".join(f"read with {_named(own, other)}: {other}" for other in others)
-                + "."
-            )
-        return said
+
+    def _of_the_table(self) -> list[str]:
+        ratios, share = self.over_counted, self.params_over_total["non_embedding"]
+        own = "6nd" if self.convention.startswith("6nd") else "the table's own"
+        return [
+            f"FLOPs are {own} (forward and backward). Over these cells 6ND is {ratios['6nd']} of the table's with N "
+            f"total, {ratios['6nd_non_embedding']} with N non-embedding.",
+            f"N is the total; non-embedding it is {share} of that.",
+        ]
 
 
 def _named(own: Reading, other: Reading) -> str:
@@ -137,6 +154,8 @@ def conventions(
         params_over_total={name: _range(values / total) for name, values in by.items()},
         readings=_readings(runs, convention, prior, cost, total, by["non_embedding"]),
         prior="" if prior is None else prior.name,
+        untold="" if prior is None or prior.surface is not None or convention == "6nd" else _UNTOLD,
+        listed=not any(isinstance(shape, Shape) for shape in shapes),
     )
 
 

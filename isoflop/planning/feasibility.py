@@ -9,15 +9,19 @@ import math
 from dataclasses import dataclass
 
 from isoflop.errors import InputError
+from isoflop.fitting.words import percent, power
 from isoflop.flops import AnyShape
 from isoflop.planning import hardware
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.recipe import Recipe
 from isoflop.planning.runs import Run
-from isoflop.study import Grid, Study
+from isoflop.study import Study
+from isoflop.study_grid import Grid
 
 #: How far from the recipe's batch another one may lie that meets the budget better (``grid.meet: batch``).
 _OTHER_BATCHES = 2
+#: Numbers of steps beyond this are told as powers of ten.
+_LEGIBLE = 10**12
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ class Planner:
         miss = steps * per_step / budget - 1
         if abs(miss) > tolerance:
             return (
-                f"planned FLOPs must be within {tolerance:.1%} of the budget, but the nearest whole number of steps, "
-                f"{steps}, is {miss:+.1%} off"
+                f"planned FLOPs must be within {percent(tolerance)} of the budget, but the nearest whole number of "
+                f"steps, {steps:,}, is {percent(abs(miss))} {'over' if miss > 0 else 'under'}"
             )
         stable = 0 if self.recipe.decay_fraction == 1 else 1
         if steps < warmup + decay + stable or steps <= warmup:
@@ -128,7 +132,8 @@ class Planner:
                 f"but got {steps} steps, {warmup} of warm-up and {decay} of decay"
             )
         if steps > self.recipe.max_steps:
-            return f"steps must be at most {self.recipe.max_steps:,}, but the budget takes {steps:,} (max_steps)"
+            taken = f"{steps:,}" if steps < _LEGIBLE else power(steps)
+            return f"steps must be at most {self.recipe.max_steps:,}, but the budget takes {taken} (max_steps)"
         return None
 
     def _too_much(self, run: Run) -> str | None:
@@ -136,7 +141,7 @@ class Planner:
         limits, machine = self.study.limits, self.study.machine
         epochs = self.data.epochs(run.tokens)
         if epochs is not None and epochs > limits.epochs and limits.beyond_epochs == "drop":
-            return f"epochs must be at most {limits.epochs:g}, but got {epochs:.2f} (limits.epochs)"
+            return f"epochs must be at most {limits.epochs:g}, but got {epochs:.3g} (limits.epochs)"
         if machine is None:
             if limits.hours is not None:
                 raise InputError(f"hardware must be given where limits.hours is, but got hours {limits.hours:g} alone")

@@ -15,11 +15,13 @@ from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from isoflop.fitting.bootstrap import FEWEST_BUDGETS
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import count, percent, power
 from isoflop.planning.forecast import BudgetForecast, Forecast, forecast, forecast_cells
 from isoflop.planning.prior import Prior, published
 from isoflop.planning.simulation import Cells
+from isoflop.study import Study
 
 if TYPE_CHECKING:
     from isoflop.planning.plan import Plan
@@ -57,16 +59,16 @@ class Finding:
     severity
         ``refuse``: the plan should not be run as it stands; ``flag``: it may, knowing this.
     kind
-        ``interior`` minima, ``precision`` of the ratio, ``bias`` of N*, ``width``, number of ``sizes``;
+        ``interior`` minima, ``precision`` of the ratio, ``bias`` of N*, ``width``, number of ``sizes`` or ``budgets``;
         ``tuning``: runs beyond what the recipe was tuned on (`isoflop.planning.tuned`).
     budgets
         The budgets it holds for; all where it is the whole grid's.
     reason, cure
-        A sentence; and the change that would cure it, the same for all findings of a grid.
+        A sentence; and the change that would cure it: of what a change at these budgets cures one for all.
     """
 
     severity: Literal["refuse", "flag"]
-    kind: Literal["interior", "precision", "bias", "width", "sizes", "tuning"]
+    kind: Literal["interior", "precision", "bias", "width", "sizes", "budgets", "tuning"]
     budgets: tuple[float, ...]
     reason: str
     cure: str
@@ -89,10 +91,17 @@ def forecasts(planned: Plan) -> list[tuple[Forecast, tuple[Finding, ...]]]:
     laws += [published(name) for name in study.grid.forecast_under]
     found = []
     for law in laws:
-        made = forecast(planned, law, noise=study.grid.noise, window=study.fit.window)
-        ruled = study.grid.generator == "rule"
-        found.append((made, refusals(planned, law, made, ratio=study.grid.ratio_within, published=ruled)))
+        made = forecast(planned, law, noise=study.grid.noise, target=study.grid.target, window=study.fit.window)
+        findings = refusals(planned, law, made, ratio=study.grid.ratio_within, published=_as_given(study))
+        found.append((made, findings))
     return found
+
+
+def _as_given(study: Study) -> bool:
+    """Whether the grid is its recipe's walk, as its authors ran it, or was chosen cell by cell: not to be refused."""
+    grid, recipe = study.grid, study.recipe
+    own = grid.sizes or recipe.ladder is not None
+    return grid.generator == "chosen" or (grid.generator == "rule" and not own)
 
 
 def refusals(
@@ -107,7 +116,7 @@ def refusals(
     ratio
         The half-width of b/a that the study asks for, as the fit will report it; None: any.
     published
-        Whether the grid is a published one (generator ``rule``), which is flagged and never refused.
+        Whether the grid is a published one, which is flagged and never refused.
     """
     cells = Cells.of(plan)
     return refusals_of(cells, prior, forecast, ratio=ratio, published=published)
@@ -119,13 +128,21 @@ def refusals_of(
     """As `refusals`, for cells."""
     told = forecast.ratio.reported
     found = list(_findings(forecast, ratio, forecast.ratio.half_width * _MARGIN if math.isnan(told) else told))
-    if not found:
-        return ()
-    cure = _cure(cells, prior, forecast, ratio)
-    return tuple(
-        Finding("flag" if published else severity, kind, budgets, reason, cure)
-        for severity, kind, budgets, reason in found
+    cure = _cure(cells, prior, forecast, ratio) if found else ""
+    return (
+        *(
+            Finding("flag" if published else severity, kind, budgets, reason, cure)
+            for severity, kind, budgets, reason in found
+        ),
+        *_too_few_budgets(forecast),
     )
+
+
+def _too_few_budgets(forecast: Forecast) -> Iterator[Finding]:
+    every = tuple(budget.budget for budget in forecast.budgets)
+    if len(every) < FEWEST_BUDGETS:
+        reason = f"a law needs {FEWEST_BUDGETS} budgets with an interior minimum, but the grid has {len(every)}"
+        yield Finding("flag", "budgets", every, reason, "more of them, over a decade or two, would tell a and b")
 
 
 _Found = tuple[
@@ -194,10 +211,11 @@ def _findings(forecast: Forecast, ratio: float | None, told: float) -> Iterator[
 def _too_wide(forecast: Forecast, widest: float) -> str:
     whole = forecast.windows[-1]
     most = max(budget.sizes for budget in forecast.budgets)
+    bias = abs(math.expm1(whole.params.bias))
+    by = f"this prior puts at {percent(bias)} of N*({power(forecast.target)}) and " if math.isfinite(bias) else ""
     said = (
         f"sizes should span at most ×{WIDEST:g} at a budget, but span up to ×{widest:.3g}: a parabola over all of them "
-        f"feels the profile's asymmetry, which this prior puts at {percent(abs(math.expm1(whole.params.bias)))} of "
-        f"N*({power(forecast.target)}) and no prior is sure of"
+        f"feels the profile's asymmetry, which {by}no prior is sure of"
     )
     if forecast.window >= most:
         return said
@@ -208,7 +226,8 @@ def _cure(cells: Cells, prior: Prior, forecast: Forecast, ratio: float | None) -
     """The least change of which a forecast finds nothing amiss, in words."""
     cost = cells.cost
     # What the fit reports is wider than the scatter of its estimates, by about as much for one grid as for the next.
-    margin = forecast.ratio.reported / forecast.ratio.half_width if math.isfinite(forecast.ratio.reported) else _MARGIN
+    known = math.isfinite(forecast.ratio.reported) and forecast.ratio.half_width > 0
+    margin = forecast.ratio.reported / forecast.ratio.half_width if known else _MARGIN
 
     def cures(tried: Forecast) -> bool:
         clear = tried.interior >= INTERIOR + _CLEAR

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from isoflop.errors import InputError
+from isoflop.fitting.bootstrap import FEWEST_BUDGETS
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Floats
-from isoflop.fitting.words import count, percent, power
+from isoflop.fitting.words import bound, count, percent, power
+from isoflop.plain import plain
 from isoflop.planning.prior import Exponents, Prior
 from isoflop.planning.simulation import Cells, Studies, reported, simulate
 
@@ -177,22 +179,20 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not known (an infinite half-width) is null."""
-        document: dict[str, Any] = _plain(asdict(self))
+        document: dict[str, Any] = plain(asdict(self))
         return {**document, "interior": self.interior, "best_window": self.best_window.window}
 
     def sentences(self) -> list[str]:
         """A sentence a budget, one for each exponent and for N*, and one for the window that suits the grid."""
         found = [str(budget) for budget in self.budgets]
-        for name, each in (("a", self.a), ("b", self.b), ("b/a", self.ratio)):
+        if self.usable < _USABLE:
             found.append(
-                f"{name} = {each.truth:.3f} expected to ±{each.half_width:.3f}, reported as ±{each.reported:.3f}; "
-                f"bias {each.bias:+.3f}"
+                f"a, b, b/a and N*({power(self.target)}) are not told: a law needs {FEWEST_BUDGETS} interior minima, "
+                f"and {percent(self.usable)} of the studies have so many"
             )
-        size = self.params
-        found.append(
-            f"N*({power(self.target)}) = {count(size.truth)} expected to ±{percent(size.half_width)}, reported as "
-            f"±{percent(size.reported)}; bias {'+' if size.bias >= 0 else '−'}{percent(abs(size.bias))}"
-        )
+        else:
+            found += [self._exponent(name, each) for name, each in (("a", self.a), ("b", self.b), ("b/a", self.ratio))]
+            found.append(self._size())
         best = self.best_window
         doubt = next(each.doubt for each in self.windows if each.window == self.window)
         if doubt > _AS_SURE * best.doubt:
@@ -202,6 +202,20 @@ class Forecast:
                 f"p >= {best.interior:.2f}"
             )
         return found
+
+    @staticmethod
+    def _exponent(name: str, each: Expected) -> str:
+        reported = "" if math.isnan(each.reported) else f", reported as ±{bound(each.reported)}"
+        bias = f"{each.bias:+.3f}" if math.isfinite(each.bias) else "∞"
+        return f"{name} = {bound(each.truth)} expected to ±{bound(each.half_width)}{reported}; bias {bias}"
+
+    def _size(self) -> str:
+        size = self.params
+        reported = "" if math.isnan(size.reported) else f", reported as ±{_share(size.reported)}"
+        return (
+            f"N*({power(self.target)}) = {count(size.truth)} expected to ±{_share(size.half_width)}{reported}; bias "
+            f"{'+' if size.bias >= 0 else '−'}{percent(abs(size.bias))}"
+        )
 
     def __str__(self) -> str:
         head = (
@@ -246,7 +260,9 @@ def forecast(
         If the plan has no runs or an option is out of range.
     """
     cells = Cells.of(plan)
-    return forecast_cells(cells, prior, cells.cost, noise=noise, target=target, window=window, draws=draws, seed=seed)
+    return forecast_cells(
+        cells, prior, cells.cost, noise=noise, target=target, window=window, draws=draws, fits=fits, seed=seed
+    )
 
 
 def forecast_cells(
@@ -337,7 +353,7 @@ def _expected(studies: Studies, truth: _Truth) -> tuple[Expected, Expected, Expe
     return (
         _summary(a, slope_n - a),
         _summary(b, slope_d - b),
-        _summary(ratio, growth - ratio),
+        _summary(ratio, growth - ratio if math.isfinite(ratio) else np.full_like(growth, np.inf)),
         _summary(truth.params, size - math.log(truth.params)),
     )
 
@@ -375,9 +391,5 @@ def _by_budget(studies: Studies, truth: _Truth, window: int) -> tuple[BudgetFore
     return tuple(found)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _share(half: float) -> str:
+    return percent(half) if math.isfinite(half) else "∞"

@@ -21,7 +21,7 @@ from isoflop.planning.costs import ladder_cost
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.prior import Prior
 from isoflop.planning.runs import Run
-from isoflop.study import Grid
+from isoflop.study_grid import Grid
 
 #: Sizes of a centred grid are looked for within this factor beyond its ends.
 _BEYOND = 2.0
@@ -41,6 +41,19 @@ def shares(grid: Grid) -> list[int] | None:
         raise InputError(f"grid.runs must be a multiple of grid.seeds, but got {grid.runs} and {grid.seeds}")
     each, rest = divmod(grid.runs // grid.seeds, len(grid.budgets))
     return [each + (place < rest) for place in range(len(grid.budgets))]
+
+
+def shortfall(grid: Grid, runs: Sequence[Run]) -> list[str]:
+    """A sentence on the budgets at which `runs` have fewer sizes than were asked for; empty where none has."""
+    short = []
+    for budget, asked in zip(grid.budgets, shares(grid) or [], strict=False):
+        found = len({run.shape for run in runs if run.budget == budget})
+        if found < asked:
+            short.append(f"{budget:.3g} ({found} of {asked})")
+    if not short:
+        return []
+    where = ", ".join(short)
+    return [f"Fewer sizes than asked for at {where} FLOPs: no others near the prior's optimum can be run."]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What runs need of hardware, as pure numbers: memory of an accelerator, hours, cost, disk.
 
-These are estimates from formulas, each with what it leaves out; `isoflop run` measures. None of them changes a run.
+These are estimates from formulas, each with what it leaves out; `isoflop probe` measures. None of them changes a run.
 """
 
 from __future__ import annotations
@@ -326,13 +326,13 @@ def estimate(
     room = available(device)
     return Estimate(
         accelerator=device.name,
-        gpus=hardware.gpus,
+        gpus=hardware.in_all,
         gpus_per_run=hardware.gpus_per_run,
         mfu=hardware.mfu or device.mfu,
         mfu_measured=hardware.mfu is not None,
         gpu_hours=sum(hours),
         longest_hours=max(wall),
-        makespan_hours=makespan(wall, max(1, hardware.gpus // hardware.gpus_per_run)),
+        makespan_hours=makespan(wall, hardware.at_once),
         cost=None if hardware.price is None else sum(hours) * hardware.price,
         memory_gib=sizes[largest] / GIB,
         memory_run=runs[largest].id,

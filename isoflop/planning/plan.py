@@ -14,7 +14,7 @@ from isoflop.planning import hardware
 from isoflop.planning.conventions import Conventions, conventions
 from isoflop.planning.costs import ladder_cost
 from isoflop.planning.feasibility import Dropped, Planner
-from isoflop.planning.grid import lay_out
+from isoflop.planning.grid import lay_out, shortfall
 from isoflop.planning.hardware import Disk, Estimate
 from isoflop.planning.ledger import DataFacts, Entry
 from isoflop.planning.prior import Prior, chosen
@@ -124,9 +124,11 @@ class Plan:
     def disk(self) -> Disk:
         """Disk for checkpoints, of as many runs as the hardware trains at once and of trunks, and for token shards."""
         machine = self.settings.hardware
-        at_once = 1 if machine is None else max(1, machine.gpus // machine.gpus_per_run)
+        at_once = 1 if machine is None else machine.at_once
         unique = self.data.unique_tokens
         stream = sum(source.unique_tokens * source.orders for source in self.data.sources) or unique
+        if self.settings.data.external is not None:
+            stream = None
         keep_weights = self.settings.training.keep_weights
         return hardware.disk(self.runs, stream, self.data.vocabulary, at_once, keep_weights)
 
@@ -177,6 +179,8 @@ class Plan:
     def notes(self) -> list[str]:
         """What a reader should know that the numbers do not say."""
         return [
+            *shortfall(self.settings.grid, self.runs),
+            *([] if self.prior is None else self.prior.notes(self.cost)),
             *self._data_notes(),
             *self._trunk_notes(),
             *self._hardware_notes(),
@@ -195,7 +199,7 @@ class Plan:
             verdict = "no run repeats data" if entry.epochs <= 1 else "runs beyond 1 repeat data"
             sound = f", {entry.audio_hours:,.0f} hours of audio" if entry.audio_hours else ""
             notes.append(
-                f"The longest run sees {entry.epochs:.2f} of the {entry.unique_tokens:,} unique tokens{source}{sound}: "
+                f"The longest run sees {entry.epochs:.3g} of the {entry.unique_tokens:,} unique tokens{source}{sound}: "
                 f"{verdict}."
             )
         limit = self.settings.limits.epochs
@@ -233,7 +237,7 @@ class Plan:
             hours = ", ".join(f"{name} {each:,.3g}" for name, each in self.accelerator_hours.items())
             assumed = f"Accelerator-hours at the MFU assumed of each (name yours: hardware): {hours}."
             return [assumed, *self._probe_notes(), space]
-        cost = "" if found.cost is None else f", at a cost of {found.cost:,.0f}"
+        cost = "" if found.cost is None else f", at a cost of {found.cost:,.{0 if found.cost >= 100 else 2}f}"
         room = "" if found.available_gib is None else f" of {found.available_gib:.3g}"
         return [
             f"On {found.accelerator} {_by_what(found, len(self.runs))}: "
@@ -318,6 +322,8 @@ def _together(found: Estimate) -> list[str]:
 
 #: Sizes of a profile below which its minimum is hardly told from its neighbours.
 _ENOUGH = 5
+#: Cells that are planned; a study of more is a slip of the pen.
+_MOST_CELLS = 100_000
 
 
 def plan(study: Study, data: DataFacts, prior: Prior | None = None, probes: Probes | None = None) -> Plan:
@@ -337,15 +343,17 @@ def plan(study: Study, data: DataFacts, prior: Prior | None = None, probes: Prob
     Raises
     ------
     InputError
-        If the recipe is unknown or cannot build a size, the validation tokens cannot be had, or fewer than
-        ``grid.min_cells`` sizes are left at a budget (with each dropped cell's reason).
+        If the recipe is unknown or cannot build a size, the validation tokens cannot be had, there are more than
+        100,000 cells, or fewer than ``grid.min_cells`` sizes are left at a budget (with each dropped cell's reason).
     """
     _check_validation(study, data)
     prior = prior or chosen(study.grid.prior)
     planner = Planner(study, named(study.recipe), data)
     runs: dict[str, Run] = {}
     dropped: list[Dropped] = []
-    for cell in lay_out(planner, prior):
+    for number, cell in enumerate(lay_out(planner, prior)):
+        if number == _MOST_CELLS:
+            raise InputError(f"a grid must have at most {_MOST_CELLS:,} cells, but got more (budgets × sizes × seeds)")
         if isinstance(cell, Dropped):
             dropped.append(cell)
         elif cell.id in runs:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from statistics import median
@@ -30,11 +30,11 @@ from isoflop.fitting.cost import CostModel
 if TYPE_CHECKING:
     from isoflop.fitting.law import Law
     from isoflop.fitting.points import Floats
-    from isoflop.study import PriorChoice
+    from isoflop.study_grid import PriorChoice
 
 
 #: d²ln L/d(ln N)² at an optimum where nothing is known: 0.02 to 0.04 for the published surfaces of text and audio at
-#: 1e18 to 1e22 FLOPs.
+#: 1e18 to 1e22 FLOPs. Small models have sharper ones: 0.06 to 0.14 in fits of the demo at 2.4e10 to 4.6e11.
 CURVATURE = 0.03
 #: An exponent needs this many budgets.
 _FEWEST = 2
@@ -42,6 +42,10 @@ _FEWEST = 2
 _SIZES = (1e2, 1e15)
 _POINTS = 65
 _ROUNDS = 7
+#: Models with an exponent below this do not grow.
+_FLAT = 1e-9
+#: Ln of the most parameters or tokens that a line may speak of.
+_MOST = math.log(1e24)
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,14 @@ class Line:
     exponent: float
 
     def at(self, flops: float) -> float:
-        """The quantity at `flops` training FLOPs."""
-        return self.value * math.pow(flops / self.flops, self.exponent)
+        """The quantity at `flops` training FLOPs; `InputError` where that is none to speak of."""
+        size = math.log(self.value) + self.exponent * (math.log(flops) - math.log(self.flops))
+        if not 0 <= size <= _MOST:
+            raise InputError(
+                f"a prior's {self.quantity} must be from 1 to {math.exp(_MOST):.0e} at {flops:.3g} FLOPs, but its line "
+                f"puts them at 10^{size / math.log(10):.3g}"
+            )
+        return math.exp(size)
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,8 @@ class Prior:
         See the module.
     valley
         The loss about the line where there is no surface.
+    counts
+        How the line's C is counted; None: as the study counts.
     """
 
     name: str
@@ -135,6 +147,7 @@ class Prior:
     surface: Surface | None = None
     line: Line | None = None
     valley: Valley = RELATIVE
+    counts: Literal["6nd", "counted"] | None = None
 
     def __post_init__(self) -> None:
         if self.surface is None and self.line is None:
@@ -149,13 +162,30 @@ class Prior:
             return self.line.at(flops)
         return _size_that_costs(flops, self.line.at(flops), cost)
 
+    def notes(self, cost: CostModel) -> list[str]:
+        """What a reader of a plan whose C is `cost` should know."""
+        said = []
+        own = "6nd" if cost.form == "6nd" else "counted"
+        if self.line is not None and self.counts not in (None, own):
+            # On SODA's surface 8 to 10 %.
+            said.append(
+                f"{self.name} counts C by another convention, {self.counts}, than this grid, {own}: its N* is taken at "
+                "the same C, which may be a tenth off."
+            )
+        if self.surface is None and self.valley == RELATIVE:
+            said.append(
+                f"How fast the loss rises away from N* is assumed: d²ln L/d(ln N)² = {CURVATURE:g} "
+                "(grid.prior.curvature)."
+            )
+        return said
+
     def exponents(self, budgets: Floats, cost: CostModel) -> Exponents:
         """a, b and b/a of the optimum's line through `budgets`, training FLOPs, shape (n,); NaN of a single one."""
         if len(budgets) < _FEWEST:
             return Exponents(math.nan, math.nan, math.nan)
         params = np.array([self.optimum(float(flops), cost) for flops in budgets])
         a, b = (_slope(np.log(budgets), np.log(each)) for each in (params, cost.tokens(params, budgets)))
-        return Exponents(a, b, b / a)
+        return Exponents(a, b, growth(a, b))
 
     def loss(self, params: Floats, flops: float, cost: CostModel) -> Floats:
         """Loss of models of `params` parameters, each trained for `flops` training FLOPs under `cost`; (n,) → (n,).
@@ -168,6 +198,11 @@ class Prior:
         if self.line is not None:
             sizes = sizes * (_minimum(self.surface, flops, cost) / self.optimum(flops, cost))
         return self.surface.loss(sizes, cost.tokens(sizes, np.full_like(sizes, flops)))
+
+
+def growth(a: float, b: float) -> float:
+    """b/a; infinite of models that do not grow."""
+    return b / a if a > _FLAT else math.inf
 
 
 def _slope(x: Floats, y: Floats) -> float:
@@ -258,6 +293,7 @@ def from_law(law: Law, name: str) -> Prior:
             exponent=curve.exponent,
             curvature=median(curvatures) if curvatures else CURVATURE,
         ),
+        counts=law.provenance.flops_convention,
     )
 
 
@@ -280,4 +316,5 @@ def chosen(choice: PriorChoice | None, law: Law | None = None) -> Prior | None:
     assert choice.params is not None  # noqa: S101 - held by PriorChoice
     assert choice.budget is not None  # noqa: S101 - held by PriorChoice
     line = Line("params", choice.budget, choice.params, choice.exponent)
-    return Prior("the study's own prior", "the study file", line=line)
+    valley = RELATIVE if choice.curvature is None else replace(RELATIVE, curvature=choice.curvature)
+    return Prior("the study's own prior", "the study file", line=line, valley=valley)

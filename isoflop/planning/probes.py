@@ -156,7 +156,10 @@ class Probes:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         """Read what `to_json` gave; `InputError` where it is something else."""
-        return cls(tuple(Probe.from_json(entry) for entry in record.get("probes", ())))
+        entries = record.get("probes", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"probes must be a list of records, but got {entries!r}")
+        return cls(tuple(Probe.from_json(entry) for entry in entries))
 
 
 #: Nothing was measured.

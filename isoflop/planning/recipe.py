@@ -162,7 +162,7 @@ class Recipe:
     def every_shape(self, vocabulary: int, model: Model) -> list[AnyShape]:
         """The whole ladder: its explicit sizes, or every width from 8 on that makes a model, by `width_step`."""
         if self.ladder:
-            return [self._row(row, vocabulary, model) for row in self.ladder]
+            return [self._named_row(place, vocabulary, model) for place in range(len(self.ladder))]
         widths = range(max(8, self.width_step), self.widest + 1, self.width_step)
         return [self.shape(width, vocabulary, model) for width in widths if self._layers(width)]
 
@@ -186,6 +186,13 @@ class Recipe:
     def _layers(self, d_model: int) -> int:
         return self.n_layers or round(d_model / (self.layer_width + self.layer_width_log2 * math.log2(d_model)))
 
+    def _named_row(self, place: int, vocabulary: int, model: Model) -> AnyShape:
+        row = self.ladder[place]
+        try:
+            return self._row(row, vocabulary, model)
+        except InputError as error:
+            raise InputError(f"recipe.ladder.{place}{f' ({row.name})' if row.name else ''}: {error}") from None
+
     def _row(self, row: Size, vocabulary: int, model: Model) -> AnyShape:
         if row.params is not None:
             cost = row.flops_per_token or row.flops_per_sample
@@ -204,7 +211,7 @@ class Recipe:
         assert row.d_model is not None  # noqa: S101 - held by Size
         assert row.n_heads is not None  # noqa: S101 - held by Size
         if row.head_size is None and row.d_model % row.n_heads:
-            raise InputError(f"heads must divide d_model, but got {row.n_heads} and {row.d_model} (recipe.ladder)")
+            raise InputError(f"heads must divide d_model, but got {row.n_heads} and {row.d_model}")
         return Shape(
             n_layers=row.n_layers,
             d_model=row.d_model,

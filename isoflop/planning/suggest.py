@@ -88,12 +88,13 @@ class Suggestion:
 
     @property
     def overrides(self) -> list[str]:
-        """The settings of the study file that make this grid, as ``--set`` takes them."""
+        """The settings of the study file that make this grid and ask it the same, as ``--set`` takes them."""
         prior = [f"grid.prior={self.forecast.prior}"] if self.forecast.prior in names() else []
         return [
             "grid.generator=centred",
             *prior,
             f"grid.budgets=[{', '.join(power(budget) for budget in self.budgets)}]",
+            f"grid.target={self.forecast.target:g}",
             f"grid.runs={self.runs}",
             "grid.runs_per_budget=null",
             "grid.sizes=[]",
@@ -204,6 +205,8 @@ def suggest_for(
     for name, half in (within or {}).items():
         if name not in _NAMES or not half > 0:
             raise InputError(f"half-widths must be positive and of {', '.join(_NAMES)}, but got {name}: {half}")
+    if not noise > 0:
+        raise InputError(f"noise must be above 0 for grids to differ in what they tell, but got {noise}")
     cost = cells.cost
     target = BEYOND * float(cells.budget.max()) if target is None else target
     search = _Search(cells, prior, cost, noise, target, window, progress or (lambda done, total: None))
@@ -272,9 +275,16 @@ class _Search:
 
     def cheapest(self, within: Mapping[str, float] | None, now: Forecast) -> Suggestion:
         candidates, nearest = self.candidates(), math.inf
-        asked = _reported(now) if within is None else dict(within)
+        told = {name: half for name, half in _reported(now).items() if math.isfinite(half)}
+        asked = told if within is None else dict(within)
+        if not asked:
+            raise NoAnswerError(
+                f"a plan must tell a law for another to tell as much, but {percent(now.usable)} of its simulated "
+                "studies have one: lay its budgets out over a decade or two, or ask what some hours would tell "
+                "(--gpu-hours)"
+            )
         # Without half-widths of their own the estimates must scatter as little as the plan's, too.
-        scatter = _scatter(now) if within is None else {}
+        scatter = {name: _scatter(now)[name] for name in asked} if within is None else {}
         # What the fit reports over the scatter of its estimates, by number of budgets: learned on the way.
         margins = dict.fromkeys(_BUDGETS, _MARGIN)
         for done, candidate in enumerate(candidates):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from isoflop.errors import NoAnswerError
 from isoflop.fitting.intervals import Interval
 from isoflop.flops import AnyShape
+from isoflop.plain import plain
 from isoflop.recommendation import text
 from isoflop.recommendation.ladder import Ladder, ShapeChoice, machine_use, snap
 from isoflop.recommendation.optima import (
@@ -132,8 +133,8 @@ class Recommendation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `json.dumps`; what is unbounded or not known is None."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        document: dict[str, Any] = plain(asdict(self))
+        return document
 
     def __str__(self) -> str:
         return "\n".join(text.lines(self))
@@ -285,11 +286,3 @@ def _carried(interval: Interval, value: float) -> Interval:
         return interval
     by = value / interval.value
     return Interval(value, interval.low * by, interval.high * by)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import isoflop
 from isoflop import store
 from isoflop.errors import NoAnswerError
 from isoflop.flops import Shape
+from isoflop.plain import plain
 from isoflop.planning.recipes import named
 from isoflop.store import StudyDirectory
 from isoflop.study_recipe import RecipeChoice, Tuned
@@ -129,15 +129,6 @@ def write(place: StudyDirectory, tuned: Tuning) -> None:
         for line in [f"Written by isoflop tune. In a study file: recipe: {{file: {path.name}}}", *map(str, tuned.rules)]
     ]
     store.write_text(path, "".join(lines) + content)
-
-
-def plain(value: Any) -> Any:
-    """`value` with null for NaN and infinities, which JSON does not have."""
-    if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def concluded(study: str, search: Search, cells: Sequence[Cell], trials: dict[str, list[Trial]]) -> Tuning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,7 @@ WRONG = {
     "non-finite number": ("grid: {budgets: [.inf], sizes: [8]}", "must be finite, but got inf"),
     "escaping path": ("name: ../../escape", "a name must be letters"),
     "unreadable YAML": ("{{", "must be YAML"),
+    "a key twice": ("grid: {budgets: [2.5e10], budgets: [5e10]}", "found the key 'budgets' twice"),
 }
 
 
@@ -182,6 +184,10 @@ MALFORMED = {
         {"grid": "{budgets: [3e18], cells: [{budget: 1e18, sizes: [128]}]}"},
         "cells must be at one of the budgets, but got 1e+18",
     ),
+    "cells out of order": (
+        {"grid": "{budgets: [3e18], cells: [{budget: 3e18, sizes: [256, 128]}]}"},
+        "grid.cells.0.sizes: must be increasing, but got 128 after 256",
+    ),
     "unknown convention": ({"grid": "{budgets: [3e18], convention: 7nd}"}, "grid.convention must be 'counted'"),
     "unknown accelerator": (
         {"extra": "hardware: {accelerator: v100}"},
@@ -198,6 +204,26 @@ MALFORMED = {
     "tokens exhausted": (
         {"data": "{abstract: {vocabulary: 144644, unique_tokens: 1e8}}"},
         "epochs must be at most 1, but got",
+    ),
+    "hardware of fewer than a run's": (
+        {"extra": "hardware: {accelerator: h100, gpus: 2, gpus_per_run: 8}"},
+        "gpus >= gpus_per_run must hold, but got 2 and 8",
+    ),
+    "curvature of a law": (
+        {"grid": "{budgets: [3e18], prior: {published: llama3, curvature: 0.1}}"},
+        "curvature must be given with budget and params, but got 0.1 with a law",
+    ),
+    "noise as large as the loss": ({"grid": "{budgets: [3e18], noise: 1}"}, "grid.noise must be < 1.0, but got 1"),
+    "a window of text": ({"extra": "fit: {window: some}"}, "must be a whole number from 3 on, or all, but got 'some'"),
+    "a prior out of this world": (
+        {"grid": "{budgets: [3e18], runs_per_budget: 9, prior: {budget: 1, params: 1e9, exponent: 1}}"},
+        "a prior's params must be from 1 to 1e+24 at 3e+18 FLOPs, but its line puts them at 10^27.5",
+    ),
+    "a folder for a law": ({"grid": "{budgets: [3e18], prior: {law: .}}"}, "must be the law.json of a study, but"),
+    "a million seeds": ({"grid": "{budgets: [3e18], seeds: 1000000}"}, "at most 100,000 cells, but got more"),
+    "a ladder's row": (
+        {"recipe": "{ladder: [{n_layers: 1, d_model: 64, n_heads: 4, n_kv_heads: 3}]}"},
+        "recipe.ladder.0: n_heads must be a multiple of n_kv_heads, but got 4 and 3",
     ),
     "unknown forecast": (
         {"grid": "{budgets: [3e18], forecast_under: [chinchila]}"},
@@ -235,6 +261,22 @@ def test_a_grid_that_cannot_tell_is_refused_with_its_cure_and_shown_where_asked(
     assert isoflop("plan", GRIDS / "soda-64.yaml", "--json", "--no-forecast", *off)[0] == 0
 
 
+def test_of_many_dropped_cells_the_first_are_shown(isoflop, tmp_path):
+    path = tmp_path / "wide.yaml"
+    path.write_text(f"name: x\ngrid: {{budgets: [2.5e10], sizes: {list(range(8, 808, 2))}, min_cells: 1}}\n")
+    code, out, _ = isoflop("plan", path)
+    assert code == 0
+    assert out.count("dropped: ") == 300
+    found = re.search(r"the first 300 of (\d+) dropped cells; --json has them all", out)
+    assert int(found[1]) == len(json.loads(isoflop("plan", path, "--json")[1])["dropped"])
+
+
+def test_a_study_without_a_prior_says_that_nothing_is_forecast(isoflop):
+    alone = ("--set", "grid.prior=null", "--set", "grid.runs_per_budget=null")
+    assert "No forecast of what this grid will tell" in isoflop("plan", DEMO, *alone)[1]
+    assert "No forecast" not in isoflop("plan", DEMO, *alone, "--no-forecast")[1]
+
+
 def test_a_published_grid_is_flagged_and_never_refused(isoflop):
     code, out, _ = isoflop("plan", GRIDS / "soda-authors.yaml", "--json")
     assert code == 0
@@ -242,6 +284,17 @@ def test_a_published_grid_is_flagged_and_never_refused(isoflop):
     findings = [finding for forecast in document["forecast"] for finding in forecast["findings"]]
     assert findings
     assert {finding["severity"] for finding in findings} == {"flag"}
+
+
+def test_a_ratio_asked_of_a_grid_of_one_s_own_is_refused(isoflop):
+    code, out, err = isoflop("plan", DEMO, "--set", "grid.ratio_within=0.01")
+    assert (code, out) == (2, "")
+    assert "b/a must be told to ±0.01, but this grid would tell it to ±0." in err
+
+
+def test_the_target_is_the_one_that_the_study_asks_about(isoflop):
+    forecast = json.loads(isoflop("plan", DEMO, "--json", "--set", "grid.target=1e13")[1])["forecast"][0]
+    assert forecast["target"] == 1e13
 
 
 def test_a_law_of_an_earlier_study_centres_the_next(isoflop, tmp_path, law_file):

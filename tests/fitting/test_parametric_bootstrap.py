@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from isoflop.errors import InputError
 from isoflop.fitting.cost import fit_cost
 from isoflop.fitting.parametric import fit_surface, search
-from isoflop.fitting.parametric_bootstrap import affordable, bootstrap_surface, fit_surfaces
+from isoflop.fitting.parametric_bootstrap import bootstrap_surface, fit_surfaces
 from isoflop.fitting.surface import Surfaces
 
 SURFACE = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
@@ -140,9 +140,3 @@ def test_wrong_schemes_are_refused():
         bootstrap_surface(found, 0, 0)
     with pytest.raises(InputError, match=r"shape \(r, 63\)"):
         fit_surfaces(found, np.ones((2, 5)))
-
-
-def test_what_is_affordable_shrinks_with_the_table():
-    assert affordable(240, 4000) == 4000
-    assert affordable(1_000_000, 4000) == 25
-    assert affordable(50_000, 4000) == 400

@@ -76,3 +76,17 @@ def test_without_a_prior_only_the_distances_are_told():
     six = planned(convention="6nd").conventions
     assert [reading.flops for reading in six.readings] == ["6nd", "6nd"]
     assert "FLOPs are 6nd" in six.sentences()[0]
+
+
+def test_of_a_line_and_of_a_table_nothing_is_told_that_they_do_not_say():
+    line = planned({"budget": 3e18, "params": 2.7e8, "exponent": 0.4}).conventions
+    assert [reading.flops for reading in line.readings] == ["counted", "counted"]
+    assert "What 6ND would do to a and b a line does not say" in line.sentences()[-1]
+    assert planned("soda-anchor").conventions.untold == ""
+    rows = [{"name": f"s{n}", "params": n * 10**8, "flops_per_token": 7e8 * n, "learning_rate": 1} for n in range(1, 6)]
+    content = {"name": "x", "recipe": {"ladder": rows}, "grid": {"budgets": [1e17], "prior": "llama3"}}
+    table = plan(Study.parse(content), DataFacts("soda", 144_644, None)).conventions
+    assert table.listed
+    said = " ".join(table.sentences())
+    assert "6ND is 0.857 of the table's with N total" in said
+    assert "levanter" not in said

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from isoflop.fitting.cost import six_nd
-from isoflop.planning.findings import refusals_of
+from isoflop.planning.findings import forecasts, refusals_of
 from isoflop.planning.forecast import forecast_cells
+from isoflop.planning.ledger import DataFacts
+from isoflop.planning.plan import plan
 from isoflop.planning.prior import published
 from isoflop.planning.simulation import Cells
+from isoflop.study import Study
 
 SIX_ND = six_nd(1e6, 1e12)
 SODA = published("soda-surface")
@@ -76,6 +79,37 @@ def test_a_published_grid_is_never_refused():
     found = findings(grid(off=3.0, sizes=4, width=12.0), published=True)
     assert {each.kind for each in found} >= {"interior", "sizes", "width"}
     assert {each.severity for each in found} == {"flag"}
+
+
+def test_too_few_budgets_for_a_law_are_flagged_with_a_cure_of_their_own():
+    cells = grid()
+    two = Cells(*(getattr(cells, name)[cells.budget < 1e19] for name in vars(cells)))
+    (found,) = findings(two)
+    assert (found.severity, found.kind, len(found.budgets)) == ("flag", "budgets", 2)
+    assert "a law needs 3 budgets with an interior minimum, but the grid has 2" in found.reason
+    kinds = [each.kind for each in findings(two, ratio=1.0)]
+    assert kinds == ["precision", "budgets"]
+
+
+def test_without_noise_a_finding_has_its_cure_all_the_same():
+    made = forecast_cells(grid(width=16.0), SODA, SIX_ND, noise=0.0, fits=2, draws=10)
+    (found,) = refusals_of(grid(width=16.0), SODA, made)
+    assert (found.kind, "grid.width=8" in found.cure) == ("width", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity"),
+    [
+        ({"sizes": [8, 12, 16, 20, 24, 28]}, "refuse"),
+        ({"generator": "chosen", "cells": [{"budget": 1.2e11, "sizes": [8, 12, 16]}]}, "flag"),
+    ],
+)
+def test_a_grid_of_one_s_own_is_refused_and_one_that_grows_cell_by_cell_is_not(settings, severity):
+    prior = {"budget": 1.2e11, "params": 3e5, "exponent": 0.6}
+    grid = {"budgets": [1.2e11], "prior": prior, **settings}
+    planned = plan(Study.parse({"name": "x", "grid": grid}), DataFacts("data", 240, 50_000_000))
+    ((_, found),) = forecasts(planned)
+    assert {each.kind: each.severity for each in found}["interior"] == severity
 
 
 def test_findings_are_plain_values():

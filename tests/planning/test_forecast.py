@@ -15,9 +15,10 @@ from isoflop.fitting.intervals import percentiles
 from isoflop.planning.forecast import WINDOW, forecast, forecast_cells
 from isoflop.planning.ledger import DataFacts
 from isoflop.planning.plan import plan
-from isoflop.planning.prior import published
+from isoflop.planning.prior import chosen, published
 from isoflop.planning.simulation import Cells, tables
 from isoflop.study import Study
+from isoflop.study_grid import PriorChoice
 
 SIX_ND = six_nd(1e6, 1e12)
 SODA = published("soda-surface")
@@ -135,6 +136,28 @@ def test_a_forecast_of_a_plan_is_repeatable_and_speaks_json():
     # SODA's optimum at these budgets is nowhere near: nothing is found, and JSON has no infinity.
     assert document["ratio"]["half_width"] is None
     assert "interior with p = 0.00; N* not found" in str(ours)
+    assert "N*(1.2e12) are not told: a law needs 3 interior minima, and 0 % of the studies have so many" in str(ours)
+
+
+def test_a_forecast_of_a_plan_fits_as_many_studies_as_it_is_asked_to():
+    content = {"name": "x", "grid": {"budgets": [5e10, 1.2e11, 2.4e11], "sizes": [12, 16, 20, 24, 28, 32, 40]}}
+    planned = plan(Study.parse(content), DataFacts("data", 240, 50_000_000))
+    prior = chosen(PriorChoice(budget=1.2e11, params=2.6e4, exponent=0.6))
+    none, some = (forecast(planned, prior, draws=200, fits=fits) for fits in (0, 3))
+    assert math.isnan(none.ratio.reported)
+    assert some.ratio.reported > 0
+    assert "reported as" in str(some)
+    assert "reported as" not in str(none)
+
+
+def test_models_that_do_not_grow_have_a_ratio_without_bound():
+    """RuntimeWarnings are errors here: no difference of infinities is taken on the way."""
+    line = chosen(PriorChoice(budget=3e18, params=3e8, exponent=0.0))
+    ours = expect(grid(line), line)
+    assert ours.a.truth == pytest.approx(0, abs=1e-9)
+    assert math.isinf(ours.ratio.truth)
+    assert math.isinf(ours.ratio.half_width)
+    assert "b/a = ∞ expected to ±∞" in str(ours)
 
 
 @pytest.mark.parametrize(

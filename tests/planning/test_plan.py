@@ -188,6 +188,34 @@ def test_validation_tokens_that_cannot_be_had_are_refused():
         plan(odd, FACTS)
 
 
-def test_an_extreme_prior_is_no_crash():
+def test_an_extreme_prior_is_refused_not_overflowed():
     extreme = study(runs_per_budget=3, prior={"budget": 1e-300, "params": 1e300, "exponent": 1})
-    assert len(plan(extreme, FACTS).runs) == 6
+    with pytest.raises(InputError, match=r"a prior's params must be from 1 to 1e\+24 at .* puts them at 10\^61\d"):
+        plan(extreme, FACTS)
+
+
+def test_fewer_sizes_than_asked_for_are_told_of():
+    asked = plan(study(runs=40, prior=PRIOR), FACTS)
+    assert "Fewer sizes than asked for at 2.5e+10 (8 of 20), 1.2e+11 (8 of 20) FLOPs" in asked.notes()[0]
+    assert not plan(study(runs=16, prior=PRIOR), FACTS).notes()[0].startswith("Fewer")
+
+
+def test_a_slip_of_the_pen_plans_no_million_runs():
+    with pytest.raises(InputError, match="a grid must have at most 100,000 cells, but got more"):
+        plan(study(seeds=10**7), FACTS)
+
+
+def test_small_costs_and_epochs_are_told_in_digits_that_say_something():
+    machine = {"accelerator": "cpu", "price": 10.0, "gpus_per_run": 2}
+    costed = plan(Study.parse({**study().model_dump(), "hardware": machine}), DataFacts("data", 240, 10**10))
+    notes = " ".join(costed.notes())
+    assert f"at a cost of {costed.estimate.cost:.2f};" in notes
+    assert "done on 2 of them" in notes
+    assert "sees 0.000" in notes
+
+
+def test_what_a_trainer_of_one_s_own_brings_takes_no_shards():
+    content = {**study(sizes=[8, 12]).model_dump(), "data": {"external": {"name": "images", "samples": 10**9}}}
+    own = plan(Study.parse({**content, "trainer": "x:train"}), DataFacts("external-images", 240, 10**9))
+    assert own.disk.shards is None
+    assert "token shards" not in " ".join(own.notes())

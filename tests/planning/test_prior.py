@@ -14,10 +14,12 @@ from isoflop.fitting.losscurve import LossCurve
 from isoflop.planning.costs import ladder_cost
 from isoflop.planning.prior import Line, Prior, Surface, chosen, from_law, names, published
 from isoflop.planning.recipes import named
-from isoflop.study import Model, PriorChoice
+from isoflop.study import Model
+from isoflop.study_grid import PriorChoice
 from isoflop.study_recipe import RecipeChoice
 
 SIX_ND = six_nd(1e6, 1e12)
+LINE = Line("params", 1e20, 1e9, 0.5)
 BUDGETS = np.array([3e18, 9e18, 1.8e19, 3e19, 9e19, 1.8e20, 3e20])
 
 
@@ -87,10 +89,22 @@ def test_the_loss_is_least_at_the_optimum(name):
 
 
 def test_without_a_surface_the_loss_is_relative():
-    prior = Prior("mine", "here", line=Line("params", 1e20, 1e9, 0.5))
+    prior = Prior("mine", "here", line=LINE)
     losses = prior.loss(np.array([1e9, 2e9]), 1e20, SIX_ND)
     assert losses[0] == 1
     assert losses[1] == pytest.approx(math.exp(0.03 / 2 * math.log(2) ** 2))
+
+
+def test_a_reader_is_told_what_a_line_leaves_open():
+    assert "d²ln L/d(ln N)² = 0.03 (grid.prior.curvature)" in Prior("x", "y", line=LINE).notes(SIX_ND)[0]
+    assert published("soda-anchor").notes(SIX_ND) == published("soda-surface").notes(SIX_ND) == []
+
+
+def test_a_line_speaks_of_no_sizes_that_there_are_not():
+    assert LINE.at(1e38) == pytest.approx(1e18)
+    for flops in (1.0, 1e60):
+        with pytest.raises(InputError, match=r"a prior's params must be from 1 to 1e\+24 at .* at 10\^"):
+            LINE.at(flops)
 
 
 def test_a_study_s_choice_is_resolved():
@@ -98,13 +112,18 @@ def test_a_study_s_choice_is_resolved():
     assert chosen(PriorChoice(published="llama3")) is published("llama3")
     own = chosen(PriorChoice(budget=1e11, params=2e4, exponent=0.6))
     assert own.optimum(1e12, SIX_ND) == pytest.approx(2e4 * 10**0.6)
+    assert own.valley.curvature == 0.03
+    sharp = chosen(PriorChoice(budget=1e11, params=2e4, exponent=0.6, curvature=0.09))
+    assert sharp.loss(np.array([4e4]), 1e11, SIX_ND) == pytest.approx(math.exp(0.09 / 2 * math.log(2) ** 2))
     with pytest.raises(InputError, match=r"must be read before .*law\.json"):
         chosen(PriorChoice(law="law.json"))
 
 
 def test_a_fitted_law_becomes_the_line_of_its_optimum_or_the_surface_that_leads():
     law = SimpleNamespace(
-        provenance=SimpleNamespace(params_convention="total", isoflop="1", points_digest="abc", simulated=False),
+        provenance=SimpleNamespace(
+            params_convention="total", flops_convention="counted", isoflop="1", points_digest="abc", simulated=False
+        ),
         power_laws=SimpleNamespace(
             params=SimpleNamespace(reference=1e12, scale=3e5, exponent=SimpleNamespace(value=0.55))
         ),
@@ -120,8 +139,11 @@ def test_a_fitted_law_becomes_the_line_of_its_optimum_or_the_surface_that_leads(
     losses = prior.loss(best * np.array([0.5, 1.0, 2.0]), 1e13, SIX_ND)
     expected = (2 + 0.5 * 10**-0.2) * np.exp(0.02 * math.log(2) ** 2 * np.array([1, 0, 1]))
     assert losses == pytest.approx(expected)
+    assert prior.notes(soda_cost()) == []
+    assert "counts C by another convention, counted, than this grid, 6nd" in prior.notes(SIX_ND)[0]
     law.method, law.parametric = "parametric", SimpleNamespace(values=(1.7, 400.0, 410.0, 0.34, 0.28))
     assert from_law(law, "law.json").surface == Surface(1.7, 400.0, 410.0, 0.34, 0.28)
+    assert from_law(law, "law.json").notes(SIX_ND) == []
     law.provenance.simulated = True
     assert from_law(law, "law.json").source == "fitted by isoflop 1 to simulated points abc"
     law.provenance.params_convention = "non_embedding"

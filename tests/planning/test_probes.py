@@ -63,6 +63,9 @@ def test_a_run_takes_the_newest_probe_of_its_model_on_as_many_devices():
     # The same again takes its place.
     assert len(probes.added(replace(PROBE, step_seconds=3.0)).records) == 2
     assert Probes.from_json(probes.to_json()) == probes
+    for wrong in ([1], {}, "x"):
+        with pytest.raises(InputError, match="probes must be a list of records, but got"):
+            Probes.from_json({"probes": wrong})
 
 
 def test_hours_and_memory_of_a_plan_are_measured_where_they_were():

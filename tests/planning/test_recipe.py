@@ -92,6 +92,12 @@ def test_a_ladder_of_the_study_s_own():
         no_rate.peak_rate(no_rate.every_shape(10, Model())[0], 1, 1e9)
 
 
+def test_a_row_that_cannot_be_built_is_named():
+    rows = [{"n_layers": 1, "d_model": 64, "n_heads": 4}, {"name": "b", "n_layers": 1, "d_model": 64, "n_heads": 3}]
+    with pytest.raises(InputError, match=r"recipe\.ladder\.1 \(b\): heads must divide d_model, but got 3 and 64"):
+        named("tiny", ladder=rows).every_shape(10, Model())
+
+
 def test_what_cannot_be_built_is_refused():
     with pytest.raises(InputError, match=r"multiple of 4 \(2 heads of even size\), but got 34"):
         named("tiny").shape(34, 247, Model())

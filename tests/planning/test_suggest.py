@@ -89,6 +89,7 @@ def test_the_overrides_make_the_grid(cheaper):
         content["grid"][key] = None if value == "null" else json.loads(value) if value[0] in "[0123456789" else value
     made = Study.parse(content).grid
     assert made.budgets == cheaper.budgets
+    assert made.target == cheaper.forecast.target == cheaper.instead_of.target
     assert made.runs == cheaper.runs == len(cheaper.budgets) * cheaper.sizes * cheaper.seeds
     assert (made.seeds, made.width, made.prior.published) == (cheaper.seeds, cheaper.width, "soda-surface")
 
@@ -102,6 +103,8 @@ def test_what_no_grid_meets_is_no_answer():
     single = Cells(*(getattr(small, name)[small.budget == 3e18] for name in vars(small)))
     with pytest.raises(NoAnswerError, match="there is none"):
         suggest_for(single, SODA, flops=1e20)
+    with pytest.raises(NoAnswerError, match="must tell a law for another to tell as much, but 0 % of its simulated"):
+        suggest_for(single, SODA)
     with pytest.raises(NoAnswerError, match=r"meets half-widths of ratio ±0.001: the nearest misses by a factor of"):
         suggest_for(
             Cells(*(getattr(small, name)[small.budget < 1e19] for name in vars(small))), SODA, within={"ratio": 0.001}
@@ -114,6 +117,7 @@ def test_what_no_grid_meets_is_no_answer():
         ({"within": {"ratio": 0.1}, "flops": 1e20}, "at most one of within and flops"),
         ({"within": {"slope": 0.1}}, "of a, b, ratio, params, but got slope: 0.1"),
         ({"within": {"a": 0.0}}, "must be positive"),
+        ({"noise": 0.0}, "noise must be above 0 for grids to differ"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
