@@ -19,6 +19,7 @@ import numpy as np
 
 from isoflop import store, workflow
 from isoflop.adopted import Adoption, adopt
+from isoflop.arms import refuse_axes
 from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.facts import data_facts, prior_of
 from isoflop.fitting.bootstrap import FEWEST_BUDGETS
@@ -108,6 +109,7 @@ def propose(
     CorruptFileError
         If a file of the study is not what was written.
     """
+    refuse_axes(study, "a choice of cells")
     data, prior = data_facts(study, place), prior_of(study)
     runs = list(feasible(Planner(study, named(study.recipe), data)))
     if not runs:
@@ -220,6 +222,7 @@ def run_until(
     RunError
         If runs that were chosen do not finish.
     """
+    refuse_axes(study, "a choice of cells")
     if study.grid.generator != "chosen":
         raise InputError(
             "a study that chooses its cells must have grid.generator: chosen (--set grid.generator=chosen), but got "
@@ -250,6 +253,7 @@ def adopt_points(study: Study, place: StudyDirectory, table: pd.DataFrame, sourc
     NoAnswerError
         If no row can be adopted.
     """
+    refuse_axes(study, "adopted points")
     workflow.refuse_rehearsal(place)
     if simulated_points(table):
         raise InputError(f"points of real runs must be adopted, but those of {source} are simulated")

@@ -25,13 +25,14 @@ def data_facts(study: Study, directory: StudyDirectory | None = None) -> DataFac
     from isoflop.tokens.shards import Corpus
 
     if study.data.abstract is not None:
-        return _abstract_facts(study.data.abstract)
+        return _abstract_facts(study.data.abstract, study.data.text_share)
     if study.data.external is not None:
         return _external_facts(study.data.external)
     length = study.model.sequence_length
     if study.data.corpus is not None:
         corpus = Corpus.open(study.data.corpus)
-        return facts(corpus, corpus.digest, length, study.data.weights, study.data.text_share)
+        asked = study.data
+        return facts(corpus, corpus.digest, length, asked.weights, asked.text_share, asked.held_out or "mixture")
     if directory is not None and Corpus.stands(directory.corpus):
         corpus = Corpus.open(directory.corpus)
         return facts(corpus, corpus.fingerprint, length)
@@ -43,20 +44,26 @@ def _external_facts(data: External) -> DataFacts:
     return DataFacts(f"external-{data.name}", data.vocabulary, data.samples)
 
 
-def _abstract_facts(data: Abstract) -> DataFacts:
+def _abstract_facts(data: Abstract, text_share: float | None) -> DataFacts:
     """What a study file tells of data that are not there; a source's tokens are part of what the data are."""
+    from isoflop.tokens.mixture import shared
+
     if not data.sources:
         return DataFacts(f"abstract-{data.vocabulary}-{data.unique_tokens}", data.vocabulary, data.unique_tokens)
+    shares = {name: source.share for name, source in data.sources.items()}
+    if text_share is not None:
+        text = {name for name, source in data.sources.items() if source.tokens_per_second is None}
+        shares = shared(shares, text, text_share)
     sources = tuple(
         SourceFacts(
             name=name,
-            unique_tokens=source.unique_tokens,
-            share=source.share,
-            tokens_per_second=source.tokens_per_second or 0.0,
-            audio_share=source.audio_share,
-            orders=source.orders,
+            unique_tokens=data.sources[name].unique_tokens,
+            share=share,
+            tokens_per_second=data.sources[name].tokens_per_second or 0.0,
+            audio_share=data.sources[name].audio_share,
+            orders=data.sources[name].orders,
         )
-        for name, source in data.sources.items()
+        for name, share in shares.items()
     )
     named = "-".join(f"{source.name}:{source.unique_tokens}x{source.share:g}" for source in sources)
     total = sum(source.unique_tokens for source in sources)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isoflop import store, workflow
+from isoflop.arms import refuse_axes
 from isoflop.errors import InputError
 from isoflop.facts import prior_of
 from isoflop.fitting.words import percent
@@ -207,8 +208,9 @@ def conditions(
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or the study has axes.
     """
+    refuse_axes(planned.settings, "a rehearsal")
     return Conditions(
         prior=truth,
         cost=Cells.of(planned).cost,

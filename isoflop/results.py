@@ -23,6 +23,7 @@ from isoflop.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
+    from isoflop.fitting.ablation import Ablation
     from isoflop.fitting.law import Law
     from isoflop.recommendation import Recommendation
     from isoflop.recommendation.ladder import Ladder
@@ -37,6 +38,9 @@ FORMATS: tuple[Format, ...] = ("html", "png")
 #: How far beyond its largest budget a study is asked to look.
 _NEXT = 10
 
+#: Why a study with axes has none.
+NO_LAW = "a study with axes compares its arms and fits no law"
+
 #: Parameters below which a study says of itself that it is a smoke test.
 _SMALL_MODELS = 1e6
 
@@ -48,7 +52,8 @@ _OPEN = frozenset({"planned", "queued", "running"})
 class Outcome:
     """What a study came to. `law` and `recommendation` are None where `reason` says why there is none.
 
-    `report` and `figures` are the places of the page and of its figures, `written` the files that were written.
+    Of a study with axes there is an `ablation` in their place. `report` and `figures` are the places of the page and of
+    its figures, `written` the files that were written.
     """
 
     directory: Path
@@ -59,6 +64,7 @@ class Outcome:
     report: Path
     figures: Path
     written: tuple[Path, ...]
+    ablation: Ablation | None = None
 
     @property
     def provisional(self) -> bool:
@@ -140,19 +146,30 @@ def _read(
 ) -> Outcome:
     study = Study.load(place.study_file)
     if before is not None and _done(before.points) == _done(points):
-        law, recommendation, reason = before.law, before.recommendation, before.reason
+        found = _Reading(before.law, before.recommendation, before.reason, before.ablation)
     else:
-        law, recommendation, reason = _interpret(study, place, points)
+        found = _interpret(study, place, points)
     if out is None:
         table_files.write_table(place.points_file, points)
-        if law is None:
-            place.law_file.unlink(missing_ok=True)
-        else:
-            store.write_json(place.law_file, law.to_json())
-    content = _content(study, place, points, law, recommendation, reason, refresh)
+        for value, path in ((found.law, place.law_file), (found.ablation, place.ablation_file)):
+            if value is None:
+                path.unlink(missing_ok=True)
+            else:
+                store.write_json(path, value.to_json())
+    content = _content(study, place, points, found, refresh)
     target = StudyDirectory(place.root if out is None else out)
     written = _write(content, target, formats)
-    return Outcome(place.root, points, law, recommendation, reason, target.report_file, target.figures, tuple(written))
+    return Outcome(
+        directory=place.root,
+        points=points,
+        law=found.law,
+        recommendation=found.recommendation,
+        reason=found.reason,
+        report=target.report_file,
+        figures=target.figures,
+        written=tuple(written),
+        ablation=found.ablation,
+    )
 
 
 def _done(points: pd.DataFrame) -> list[tuple[str, float]]:
@@ -161,19 +178,43 @@ def _done(points: pd.DataFrame) -> list[tuple[str, float]]:
     return list(zip(table["run"], table["loss"], strict=True))
 
 
-def _interpret(
-    study: Study, place: StudyDirectory, points: pd.DataFrame
-) -> tuple[Law | None, Recommendation | None, str | None]:
-    """The law and what to train next, or why there is no law."""
+@dataclass(frozen=True)
+class _Reading:
+    """What points say: a law and a recommendation, or an ablation, or why there is none."""
+
+    law: Law | None = None
+    recommendation: Recommendation | None = None
+    reason: str | None = None
+    ablation: Ablation | None = None
+
+
+def _interpret(study: Study, place: StudyDirectory, points: pd.DataFrame) -> _Reading:
     from isoflop.fitting import fit
     from isoflop.recommendation import recommend
 
+    if study.axes:
+        return _compared(study, points)
     try:
         law = fit(points, window=study.fit.window)
     except NoAnswerError as error:
-        return None, None, str(error)
+        return _Reading(reason=str(error))
     largest = float(points.loc[points["in_grid"], "budget"].max())
-    return law, recommend(law, flops=_NEXT * largest, ladder=ladder(study, place), machine=_machine(study)), None
+    return _Reading(law, recommend(law, flops=_NEXT * largest, ladder=ladder(study, place), machine=_machine(study)))
+
+
+def compared(study: Study, points: pd.DataFrame) -> Ablation:
+    """The arms of a study with axes side by side; `NoAnswerError` while no run of them is done."""
+    from isoflop.fitting.ablation import compare
+    from isoflop.planning.ablation import factors
+
+    return compare(points, factors(study), study.name)
+
+
+def _compared(study: Study, points: pd.DataFrame) -> _Reading:
+    try:
+        return _Reading(reason=NO_LAW, ablation=compared(study, points))
+    except NoAnswerError as error:
+        return _Reading(reason=str(error))
 
 
 def ladder(study: Study, place: StudyDirectory) -> Ladder | None:
@@ -198,9 +239,7 @@ def _content(
     study: Study,
     place: StudyDirectory,
     points: pd.DataFrame,
-    law: Law | None,
-    recommendation: Recommendation | None,
-    reason: str | None,
+    found: _Reading,
     refresh: float | None,
 ) -> Content:
     from isoflop.reporting.content import Content
@@ -212,10 +251,11 @@ def _content(
     return Content(
         study_name=study.name,
         points=points,
-        law=law,
-        recommendation=recommendation,
-        reason=reason,
-        notes=tuple(_notes(points[points["in_grid"]])),
+        law=found.law,
+        recommendation=found.recommendation,
+        reason=found.reason,
+        ablation=found.ablation,
+        notes=() if study.axes else tuple(_notes(points[points["in_grid"]])),
         work={run.run: _work(run, results[run.run], study) for run in seen.runs},
         progress=_progress(seen, study, refresh) if missing or refresh is not None else None,
         study_text=place.study_file.read_text(encoding="utf-8"),

@@ -97,10 +97,14 @@ def _size(value: Any) -> Any:
 _POWER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
+def with_powers(value: Any) -> Any:
+    """`value`, and ``3e-4`` as a number where what may stand there is not known."""
+    return float(value) if isinstance(value, str) and _POWER.fullmatch(value) else value
+
+
 def _plain(value: Any) -> Any:
     """Read ``3e-4`` as a number here too, and refuse what is none of numbers, text, true and false."""
-    if isinstance(value, str) and _POWER.fullmatch(value):
-        value = float(value)
+    value = with_powers(value)
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"must be a finite number, text, true or false, but got {value!r}")
     return value

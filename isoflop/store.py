@@ -4,7 +4,7 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
-            adopted/    choices.json  probes.json
+            adopted/    choices.json  probes.json  ablation.json
     runs/<id>/run.json  status.json  metrics.csv  validation.csv  checkpoints/  weights/  result.json  log/
               cancelled.json  outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
@@ -84,6 +84,12 @@ class StudyDirectory:
         """The token shards that the runs of `study` read: those that it names, or its own embedded ones."""
         return study.data.corpus or self.corpus
 
+    def corpora_of(self, study: Study) -> tuple[Path, ...]:
+        """All that any run of `study` reads: where it has axes, its arms' corpora; none where data are external."""
+        from isoflop.arms import studies
+
+        return tuple(dict.fromkeys(self.corpus_of(each) for each in studies(study) if each.data.external is None))
+
     def shards(self) -> Path:
         """The token shards that the runs of the study written here read."""
         from isoflop.study import Study
@@ -104,6 +110,11 @@ class StudyDirectory:
     def law_file(self) -> Path:
         """The fitted law."""
         return self.root / "law.json"
+
+    @property
+    def ablation_file(self) -> Path:
+        """What the arms of a study with axes came to."""
+        return self.root / "ablation.json"
 
     @property
     def report_file(self) -> Path:
@@ -207,8 +218,9 @@ def points(directory: str | Path) -> pd.DataFrame:
 
     Columns: ``run, state, in_grid, budget, flops, params, params_embedding, params_head, params_body, tokens, loss``
     (NaN while there is none), ``loss_*`` by token type and source, ``bits_per_audio_second``, ``trunk, seed, d_model,
-    n_layers, steps, learning_rate``, and ``simulated`` for those of a rehearsal. Runs of the grid come first, in its
-    order.
+    n_layers, steps, learning_rate``, and ``simulated`` for those of a rehearsal; where the study has axes
+    ``axis_<name>`` with the label of each one's value, ``cell`` and ``held_out`` (`isoflop.fitting.ablation`). Runs of
+    the grid come first, in its order.
 
     Raises
     ------
@@ -219,7 +231,9 @@ def points(directory: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from isoflop import adopted  # late, as pandas: what only watches a study needs no arrays
+    # Late, as pandas: what only watches a study needs no arrays.
+    from isoflop import adopted
+    from isoflop.fitting.ablation import CELL, HELD_OUT, PREFIX
 
     study = StudyDirectory(Path(directory))
     taken = adopted.read(study.adopted)
@@ -232,6 +246,9 @@ def points(directory: str | Path) -> pd.DataFrame:
     grid = [str(run_id) for run_id in planned.loc[planned["dropped"] == "", "id"]]
     outside = [run_id for run_id in study.run_ids() if run_id not in set(grid)]
     own = pd.DataFrame([_point(study, run_id, run_id in set(grid), observer) for run_id in [*grid, *outside]])
+    arms = planned.columns[planned.columns.str.startswith(PREFIX)]
+    if len(arms):
+        own = own.merge(planned[["id", *arms, CELL, HELD_OUT]].rename(columns={"id": "run"}), on="run", how="left")
     return own if taken is None else adopted.beside(own, taken)
 
 

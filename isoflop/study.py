@@ -10,7 +10,7 @@ is refused with the nearest right one, and every error states the rule and the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from isoflop.errors import InputError
 from isoflop.names import validated_name
 from isoflop.settings import Loggers, Number, Section, Whole, explain, read_yaml
+from isoflop.study_axes import Axis, axis_name, resolve_axes
 from isoflop.study_data import Data
 from isoflop.study_grid import Grid, PriorChoice
 from isoflop.study_ladder import resolve_ladder
@@ -142,6 +143,23 @@ class Study(Section):
     limits: Limits = Field(Limits(), description="beyond these a cell is dropped")
     fit: Reading = Field(Reading(), description="how the points are read")
     hardware: Hardware | None = Field(None, description="for memory, hours and cost; default: not estimated")
+    axes: dict[str, Axis] = Field(
+        {}, description="what is varied at these budgets and sizes, by name; default: nothing"
+    )
+    arms: Literal["crossed", "one_by_one"] = Field(
+        "crossed",
+        description="crossed: every combination of the axes; one_by_one: one varies, others at their baseline",
+    )
+
+    @field_validator("axes")
+    @classmethod
+    def _columns(cls, axes: dict[str, Axis]) -> dict[str, Axis]:
+        keys = [axis.key for axis in axes.values()]
+        for name, axis in axes.items():
+            axis_name(name)
+            if keys.count(axis.key) > 1:
+                raise ValueError(f"must have distinct keys, but got {axis.key} twice")
+        return axes
 
     @field_validator("name")
     @classmethod
@@ -210,6 +228,7 @@ class Study(Section):
         if "recipe" in content:
             content["recipe"] = from_file(content["recipe"], path.parent)
         resolve_ladder(content, path.parent)
+        resolve_axes(content, path.parent)
         study = cls.parse(content, source=str(path))
         return study._with_paths_from(path.parent)
 
@@ -257,6 +276,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         value = read_yaml(text)
     except yaml.YAMLError:
         raise InputError(f"an override's value must be YAML, but got {override!r}") from None
+    place_value(content, names, value, repr(override))
+
+
+def place_value(content: dict[str, Any], names: Sequence[str], value: Any, said: str) -> None:
+    """Set the key that `names` lead to in plain values of a study; errors show it as it was `said`."""
     place = content
     for name in names[:-1]:
         inner = place.get(name)
@@ -265,7 +289,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            raise InputError(f"an override must name a key of a section, but {name!r} in {override!r} holds {inner!r}")
+            raise InputError(f"an override must name a key of a section, but {name!r} in {said} holds {inner!r}")
         place[name] = inner
         place = inner
     place[names[-1]] = value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -83,6 +83,10 @@ class Data(Section):
         le=1,
         description="part of a run's tokens from sources of text alone (fraction); default: as weighted",
     )
+    held_out: Literal["mixture", "corpus"] | None = Field(
+        None,
+        description="sources' shares in held-out tokens: a run's or the corpus's; default: mixture, with axes corpus",
+    )
 
     @field_validator("corpus")
     @classmethod
@@ -103,6 +107,9 @@ class Data(Section):
             raise ValueError(
                 f"exactly one of embedded, corpus, abstract and external must be given, but got {sum(chosen)}"
             )
-        if self.corpus is None and (self.weights or self.text_share is not None):
-            raise ValueError("weights and text_share must be of a corpus, but got no corpus")
+        if self.corpus is None and (self.weights or self.held_out is not None):
+            raise ValueError("weights and held_out must be of a corpus, but got no corpus")
+        described = self.abstract is not None and self.abstract.sources
+        if self.text_share is not None and self.corpus is None and not described:
+            raise ValueError("text_share must be of a corpus, or of abstract sources, but got neither")
         return self

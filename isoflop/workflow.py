@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoflop import store, table_files
+from isoflop.arms import Arm, arms, refuse_axes, studies
 from isoflop.claims import Claims, hold
 from isoflop.errors import CorruptFileError, InputError
 from isoflop.facts import data_facts, prior_of
@@ -20,7 +21,9 @@ from isoflop.launching.causes import Cause
 from isoflop.launching.profiles import LocalProfile, Profile, SlurmProfile
 from isoflop.launching.states import pardon
 from isoflop.machine import require
+from isoflop.planning import ablation
 from isoflop.planning import plan as planning
+from isoflop.planning.ablation import ArmPlan
 from isoflop.planning.plan import Plan
 from isoflop.planning.probes import NONE
 from isoflop.planning.runs import Run, trainable
@@ -32,6 +35,7 @@ from isoflop.study import Study
 if TYPE_CHECKING:
     from isoflop.launching.slurm import Submitted
     from isoflop.planning.suggest import Suggestion
+    from isoflop.tokens.shards import Corpus
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,18 @@ def plan(study: Study, directory: str | Path | None = None) -> Plan:
     """Lay out the runs of `study` (see `isoflop.planning.plan`): reads what is known of its data, writes nothing."""
     place = None if directory is None else StudyDirectory(Path(directory))
     probes = NONE if place is None else store.probes(place)
+    if study.axes:
+        parts = [_plan_arm(arm, place) for arm in arms(study)]
+        return ablation.joined(study, prior_of(study), probes, parts)
     return planning.plan(study, data_facts(study, place), prior_of(study), probes)
+
+
+def _plan_arm(arm: Arm, place: StudyDirectory | None) -> ArmPlan:
+    """The plan of one arm; errors name it."""
+    try:
+        return ArmPlan(arm, planning.plan(arm.study, data_facts(arm.study, place), prior_of(arm.study)))
+    except InputError as error:
+        raise InputError(f"arm {arm.name}: {error}") from None
 
 
 def suggestion(
@@ -87,6 +102,7 @@ def suggestion(
     from isoflop.planning.suggest import suggest
 
     study = planned.settings
+    refuse_axes(study, "a suggestion")
     if planned.prior is None:
         raise InputError(
             "grid.prior must be given for a suggestion, but got none (isoflop/data/laws has published ones)"
@@ -215,7 +231,7 @@ def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -
             require("train", "torch", "lightning")
         if study.trainer is None:
             require("loggers", *(name for name in study.training.logger if name != "csv"))
-        if study.data.abstract is not None:
+        if any(each.data.abstract is not None for each in studies(study)):
             raise InputError(
                 "data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)"
             )
@@ -234,7 +250,7 @@ def prepare(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool 
     """
     planned = plan(study, place.root)
     write_plan(study, place, planned)
-    if place.rehearsed or study.data.external is not None:
+    if place.rehearsed or not place.corpora_of(study):
         return planned
     made = make_corpus(study, place, watcher, verify)
     if made:
@@ -262,22 +278,30 @@ def create(place: StudyDirectory) -> None:
 
 
 def make_corpus(study: Study, place: StudyDirectory, watcher: Watcher, verify: bool) -> bool:
-    """Build the embedded corpus where it is absent, check the one that runs will read; returns whether it was built."""
+    """Build the embedded corpus where it is absent, check those that runs will read; returns whether it was built."""
     from isoflop.tokens import embedded
     from isoflop.tokens.shards import Corpus
 
-    absent = study.data.embedded and not Corpus.stands(place.corpus)
+    folders = place.corpora_of(study)
+    absent = place.corpus in folders and not Corpus.stands(place.corpus)
     if absent:
         embedded.build(place.corpus, watcher.corpus)
-    corpus = Corpus.open(place.corpus_of(study))
-    if verify:
-        corpus.check()
-    if study.data.embedded and corpus.fingerprint != embedded.fingerprint():
+    fingerprints = {folder: _opened(folder, verify).fingerprint for folder in folders}
+    if fingerprints.get(place.corpus, embedded.fingerprint()) != embedded.fingerprint():
         raise InputError(
             f"{place.corpus} must have been made by this Python and voice library, but its fingerprint is "
-            f"{corpus.fingerprint} and theirs is {embedded.fingerprint()}; delete it or use another --dir"
+            f"{fingerprints[place.corpus]} and theirs is {embedded.fingerprint()}; delete it or use another --dir"
         )
     return absent
+
+
+def _opened(folder: Path, verify: bool) -> Corpus:
+    from isoflop.tokens.shards import Corpus
+
+    corpus = Corpus.open(folder)
+    if verify:
+        corpus.check()
+    return corpus
 
 
 def write_plan(study: Study, place: StudyDirectory, planned: Plan) -> None:

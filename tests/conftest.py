@@ -35,6 +35,29 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Speech beside text alone, tokenised twice: with two codebooks of sound, and with one of them at half the rate."""
+    generator = np.random.default_rng(1)
+    talks = [generator.integers(0, 10, 12) for _ in range(120)]
+    noise = generator.integers(0, 2, (120, 24, 2))
+    folder = tmp_path_factory.mktemp("tokens")
+    found = []
+    for name, books, every in (("two", 2, 1), ("one", 1, 2)):
+        documents = []
+        for number, text in enumerate(talks):
+            codes = ((np.repeat(text, 2)[:, None] + np.arange(2) + noise[number]) % 8)[::every, :books]
+            documents.append(Document(f"talk-{number}", (Utterance(text, codes),), 1.0, "speech"))
+            documents.append(
+                Document(f"prose-{number}", (Utterance((text[0] + np.arange(40)) % 10, None),), 0.0, "text")
+            )
+        layout = Layout(text_entries=10, codebook_sizes=(8,) * books, semantic=0)
+        with publishing(folder / name) as place:
+            write_corpus(place, documents, layout, fingerprint=f"mixed-{name}", frame_rate=24.0 / every, holdout=0.25)
+        found.append(folder / name)
+    return found[0], found[1]
+
+
+@pytest.fixture(scope="session")
 def small_content(small_corpus: Path) -> dict[str, object]:
     """A study file of fifteen runs of a fraction of a second, as plain values."""
     return {

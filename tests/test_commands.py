@@ -3,10 +3,10 @@
 A page is a script: its fenced blocks without a language, from the first line to the last, in a folder that is its own.
 What is scaled down, and nothing else:
 
-- A study that is *trained* (``run``; ``tune``, with as few trials as it takes) is one of six runs of a moment, under
-  the same name; whatever looks at what training leaves (``status``, ``logs``, ``retry``, ``export``, ``corpus``) looks
-  at that one, and a run that is named is replaced by the first of these, once it is sure that the study shown has a
-  run of that name.
+- A study that is *trained* (``run``; ``tune``, with as few trials as it takes) is one of six runs of a moment, or of
+  four in two arms, under the same name; whatever looks at what training leaves (``status``, ``logs``, ``retry``,
+  ``export``, ``corpus``) looks at that one, and a run that is named is replaced by the first of these, once it is sure
+  that the study shown has a run of that name.
 - What reads *losses* (``fit``, ``report``, ``recommend``) reads a rehearsal of the study shown, all its runs on losses
   of a known law: the six have none. ``rehearse`` pretends to take 0.2 seconds.
 - Codecs whose weights nobody ships give way to the one that is fitted, and that one is small.
@@ -219,10 +219,17 @@ def bring_speech(root: Path) -> None:
         soundfile.write(root / "clips" / f"{number}.wav", wave + 0.01 * generator.standard_normal(len(wave)), RATE)
         rows.append(f"clips/{number}.wav,{' '.join(words)},{'some-id' if number == 3 else f'clip-{number}'}")
     (root / "speech.csv").write_text("\n".join(rows) + "\n")
-    (root / "articles.jsonl").write_text(json.dumps({"id": "first", "text": "low and mid and high"}) + "\n")
+    articles = [
+        {"id": name, "text": "low and mid and high, up and top"} for name in ("first", *map(str, range(2, 100)))
+    ]
+    (root / "articles.jsonl").write_text("".join(json.dumps(each) + "\n" for each in articles))
     (root / "small").mkdir()
     for name in ("demo", "digits", "my-study"):
         (root / "small" / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **STUDY}))
+    shares = {"text_share": {"key": "data.text_share", "values": [0, 0.5]}}
+    grid = {**STUDY["grid"], "budgets": [1e8], "sizes": [16], "seeds": 2}
+    content = {"name": "text-share", **STUDY, "grid": grid, "axes": shares}
+    (root / "small" / "text-share.yaml").write_text(yaml.safe_dump(content))
 
 
 def bring_points(root: Path) -> None:

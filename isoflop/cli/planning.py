@@ -82,7 +82,7 @@ def plan(
             found = workflow.suggestion(planned, gpu_hours, progress)
         print_json(found.to_json()) if as_json else typer.echo(str(found))
         return
-    outlook = [] if no_forecast else forecasts(planned)
+    outlook = [] if no_forecast or loaded.axes else forecasts(planned)
     refused = [finding for _, findings in outlook for finding in findings if finding.severity == "refuse"]
     if refused:
         raise InputError(f"{loaded.name}: {'; '.join(dict.fromkeys(map(str, refused)))}")
@@ -113,16 +113,21 @@ def _print_plan(planned: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from isoflop.planning.ablation import AblationPlan
     from isoflop.planning.tuned import beyond_tuning
 
     saved = f", {planned.saved_flops / planned.flops:.0%} of them saved by trunks" if planned.trunks else ""
     table = Table(title=f"{planned.study}: {len(planned.runs)} runs, {planned.flops:.3g} training FLOPs{saved}")
+    parts = planned.part_of if isinstance(planned, AblationPlan) else {}
+    if parts:
+        table.add_column("arm", no_wrap=True)
     for name in ("budget", "FLOPs", "size", "N total", "D tokens", "epochs", "batch", "steps", "rate", "run"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     before, untuned = None, beyond_tuning(planned)
     for run in planned.runs[:_ROWS]:
         epochs = planned.epochs(run)
         table.add_row(
+            *([parts[run.id].arm.name] if parts else []),
             f"{run.budget:.3g}" if run.budget != before else "",
             f"{run.flops:.4g}",
             run.shape.label,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from isoflop.fitting.law import Law
     from isoflop.results import Format, Outcome
+    from isoflop.store import StudyDirectory
+    from isoflop.study import Study
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="POINTS|STUDY", help="A points table or a study directory.")]
 ColumnsOption = Annotated[
@@ -79,12 +81,22 @@ def fit(
     figures: Annotated[Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures as PNG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the IsoFLOP minima, the power laws through them and the loss surface, and say how far to trust them."""
+    """Fit the IsoFLOP minima, the power laws through them and the loss surface, and say how far to trust them.
+
+    Of a study with axes it compares the arms instead: --where, --out and --figures are then of the comparison.
+    """
     from isoflop import store
     from isoflop.fitting import fit as fit_points
     from isoflop.fitting.groups import fit_groups
     from isoflop.tables import by_group, parse_delta, parse_pins, parse_ties, parse_window
 
+    arms = _study_with_axes(source)
+    if arms is not None:
+        for name, value in (("--group", group), ("--pin", pin), ("--tie", tie), ("--columns", columns)):
+            if value is not None:
+                raise InputError(f"{name} must be of a law, but {source} is a study with axes, which fits none")
+        _fit_arms(arms, where or [], out, figures, as_json)
+        return
     options: dict[str, Any] = {
         "minimum": minimum,
         "window": parse_window(window),
@@ -226,6 +238,39 @@ def _points(
     from isoflop import store, workflow
 
     return choose_rows(store.points(workflow.open_study(source)[1].root), where or ())
+
+
+def _study_with_axes(source: Path) -> tuple[Study, StudyDirectory] | None:
+    """The study at `source`, if that is one and has axes."""
+    from isoflop.workflow import open_study
+
+    if source.suffix not in {".yaml", ".yml"} and not (source / "study.yaml").is_file():
+        return None
+    study, place = open_study(source)
+    return (study, place) if study.axes else None
+
+
+def _fit_arms(
+    arms: tuple[Study, StudyDirectory], where: list[str], out: Path | None, figures: Path | None, as_json: bool
+) -> None:
+    """Compare the arms of a study with axes, and say that no law is fitted."""
+    from isoflop import results, store
+    from isoflop.reporting.content import Content
+    from isoflop.reporting.figures import draw, write_figures
+    from isoflop.tables import choose_rows
+
+    study, place = arms
+    points = choose_rows(store.points(place.root), where)
+    found = results.compared(study, points)
+    say(f"no law: {results.NO_LAW}")
+    if out is not None:
+        store.write_json(out, found.to_json())
+        say(f"wrote {out}")
+    if figures is not None:
+        require_place(figures, "--figures", directory=True)
+        for path in write_figures(figures, draw(Content(study.name, points, ablation=found))):
+            say(f"wrote {path}")
+    print_json(found.to_json()) if as_json else typer.echo(str(found))
 
 
 def _folders(directory: Path, names: list[str]) -> dict[str, Path]:

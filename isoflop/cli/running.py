@@ -78,7 +78,10 @@ def run(
         return
     if outcome.provisional:
         typer.echo("provisional: not every run of the grid is done")
-    typer.echo(str(outcome.law) if outcome.law else f"no law: {outcome.reason}")
+    if outcome.ablation:
+        typer.echo(str(outcome.ablation))
+    else:
+        typer.echo(str(outcome.law) if outcome.law else f"no law: {outcome.reason}")
     if outcome.recommendation:
         typer.echo(f"\n{outcome.recommendation}")
     typer.echo(f"\nreport: {outcome.report}")
@@ -93,6 +96,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "law": outcome.law.to_json() if outcome.law else None,
         "reason": outcome.reason,
         "recommendation": outcome.recommendation.to_json() if outcome.recommendation else None,
+        "ablation": outcome.ablation.to_json() if outcome.ablation else None,
         "report": outcome.report,
     }
 

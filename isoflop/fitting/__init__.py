@@ -22,6 +22,8 @@
     adequacy, misfit       whether its residuals are noise; what a lack of fit that nobody sees could do
     forecasts, rollforward the loss of runs that nobody has trained yet; how right such forecasts were
 
+    paired, ablation       differences of runs that share a seed; arms side by side (`ablation_text`: in words)
+
     methods, accounting    the ways to the exponents side by side; under every convention of N
     headline, from_minima, from_surface   what leads: the minima or the surface, and the parts that go with it
     assembly               all of it in order

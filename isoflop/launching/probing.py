@@ -14,11 +14,11 @@ from isoflop import store
 from isoflop.claims import hold
 from isoflop.errors import InputError, RunError
 from isoflop.launching.profiles import LocalProfile
+from isoflop.launching.trainers import corpora
 from isoflop.planning.probes import Probe
 from isoflop.planning.runs import Run, trainable
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
-from isoflop.tokens.shards import Corpus
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,13 @@ def probe(
     for run in runs:
         trainable(run)
         profile.check(run)
-    folder = place.corpus_of(study)
-    corpus = folder if Corpus.stands(folder) else None
+    tokens = corpora(place, study)
     found: list[Probe] = []
     failed: dict[str, str] = {}
     for number, run in enumerate(runs):
         told(number, len(runs))
         try:
-            found.append(_fitting(study, place, run, profile, corpus))
+            found.append(_fitting(study, place, run, profile, tokens.get(run.data)))
         except (RunError, InputError, MemoryError) as error:
             failed[run.id] = str(error) or type(error).__name__
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from isoflop.training.metrics import Progress
 if TYPE_CHECKING:
     from isoflop.planning.probes import Probes
     from isoflop.study import Study
+    from isoflop.study_trainer import TrainerChoice
     from isoflop.training.data import Source
     from isoflop.training.options import Options
 
@@ -54,34 +55,55 @@ def trainer_of(study: StudyDirectory, devices: int = 1) -> Trainer:
 
     known = Study.load(study.study_file) if study.study_file.exists() else None
     if known is not None and known.trainer is not None:
-        from isoflop.launching import own
-
-        corpus = None if known.data.external is not None else study.corpus_of(known).resolve()
-        return partial(own.run, trainer=known.trainer, corpus=corpus)
+        return partial(_hand_over, trainer=known.trainer, corpora=corpora(study, known))
     from isoflop.training.data import open_source
 
-    return partial(_train, source=open_source(study.shards()), options=options_of(known, devices), known=probes(study))
+    folders = [study.shards()] if known is None else study.corpora_of(known)
+    opened = [open_source(folder) for folder in folders]
+    sources = {name: source for source in reversed(opened) for name in source.names}
+    return partial(_train, sources=sources, options=options_of(known, devices), known=probes(study))
+
+
+def corpora(place: StudyDirectory, study: Study) -> dict[str, Path]:
+    """Where the corpora of `study` lie that stand, by what runs call them (`Run.data`)."""
+    from isoflop.tokens.shards import Corpus
+
+    opened = [Corpus.open(folder) for folder in place.corpora_of(study) if Corpus.stands(folder)]
+    return {name: corpus.directory for corpus in opened for name in (corpus.fingerprint, corpus.digest)}
+
+
+def _hand_over(
+    run: Run, directory: Path, *, trainer: TrainerChoice, corpora: Mapping[str, Path], **how: Any
+) -> dict[str, Any]:
+    """Have the study's own `trainer` train `run` on the corpus that it was planned on."""
+    from isoflop.launching import own
+
+    corpus = corpora.get(run.data)
+    return own.run(run, directory, trainer=trainer, corpus=None if corpus is None else corpus.resolve(), **how)
 
 
 def _train(
     run: Run,
     directory: Path,
     *,
-    source: Source,
+    sources: Mapping[str, Source],
     options: Options,
     known: Probes,
     on_progress: Callable[[Progress], None] | None = None,
     accelerator: str = "cpu",
     micro_batches: int = 1,
 ) -> dict[str, Any]:
-    """Train `run` as its model fitted where it was probed."""
+    """Train `run` on the tokens that it was planned on, as its model fitted where it was probed.
+
+    One that was planned on others is refused by training, with both names.
+    """
     from isoflop.training import run as training
 
     probe = known.of(run, devices=options.devices, kind=accelerator)
     return training.run(
         run,
         directory,
-        source=source,
+        source=sources.get(run.data, next(iter(sources.values()))),
         on_progress=on_progress,
         accelerator=accelerator,
         micro_batches=micro_batches,

@@ -97,6 +97,7 @@ class Planner:
             seed=seed,
             data=self.data.fingerprint,
             mixture=self.data.mixture,
+            held_out_mixture=self.data.held_out_mixture,
             validation_tokens=self.study.training.validation_tokens,
             precision=self.study.training.precision,
             optimizer=recipe.optimizer,

@@ -51,9 +51,11 @@ class DataFacts:
     sources
         The same by source, where the study tells them apart.
     held_out_tokens
-        Tokens held out for validation, as far as the mixture can use them; None while they are not known.
+        Tokens held out for validation, as far as their mixture can use them; None while they are not known.
     mixture
         Source and share, where the study asks for shares that are not the data's own.
+    held_out_mixture
+        The same of the held-out tokens, where it is not that of the training tokens.
     """
 
     fingerprint: str
@@ -62,6 +64,7 @@ class DataFacts:
     sources: tuple[SourceFacts, ...] = ()
     held_out_tokens: int | None = None
     mixture: tuple[tuple[str, float], ...] = ()
+    held_out_mixture: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -30,6 +30,7 @@ _LATER: dict[str, Any] = {
     "decay": "linear",
     "final_rate": 0.0,
     "mixture": (),
+    "held_out_mixture": (),
     "embedding_rate": 1.0,
     "head_rate": 1.0,
     "norm_rate": 1.0,
@@ -80,6 +81,8 @@ class Run:
         Form of the schedule's decay, and the rate it ends in as a fraction of the peak.
     mixture
         Source and share of the tokens, where the study asks for shares; empty: each source by its tokens.
+    held_out_mixture
+        The same of the held-out tokens, where it is not that of the training tokens.
     embedding_rate, head_rate, norm_rate
         Peak rates of the embedding (and of a tied head), of an untied head and of the norms' scales, over
         `learning_rate`.
@@ -118,6 +121,7 @@ class Run:
     decay: Decay = "linear"
     final_rate: float = 0.0
     mixture: tuple[tuple[str, float], ...] = ()
+    held_out_mixture: tuple[tuple[str, float], ...] = ()
     embedding_rate: float = 1.0
     head_rate: float = 1.0
     norm_rate: float = 1.0
@@ -207,7 +211,8 @@ class Run:
         if not needed <= set(values) <= names:
             wrong = (needed - set(values)) | (set(values) - names)
             raise InputError(f"a run must have the fields {sorted(names)}, but differs in {sorted(wrong)}")
-        values["mixture"] = tuple((str(name), float(share)) for name, share in values.get("mixture", ()))
+        for mixture in ("mixture", "held_out_mixture"):
+            values[mixture] = tuple((str(name), float(share)) for name, share in values.get(mixture, ()))
         values["options"] = _pairs(values.get("options", ()))
         shape = values["shape"]
         if "params" in shape:

@@ -7,6 +7,7 @@
     sentences            the question, the answer, the verdict, how it was made
     panels               a plot as plain JSON: axes and layers
     profiles, findings   the plots: IsoFLOP profiles with switches; power laws, hold-out, influence
+    ablation             the arms of a study with axes: tables and plots
     page                 all of it as HTML: template.html.j2, report.css, report.js, chart-*.min.js (Chart.js, MIT)
     markdown             all of it as Markdown
 

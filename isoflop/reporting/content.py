@@ -13,6 +13,7 @@ from isoflop.fitting.points import Points, judge, simulated
 if TYPE_CHECKING:
     import pandas as pd
 
+    from isoflop.fitting.ablation import Ablation
     from isoflop.fitting.law import Law
     from isoflop.recommendation import Recommendation
 
@@ -107,6 +108,8 @@ class Content:
         Versions, devices, data: names and values.
     window
         Sizes of the parabolas that show minima where there is no law yet.
+    ablation
+        Of a study with axes, in place of a law: its arms side by side.
     """
 
     study_name: str
@@ -120,6 +123,7 @@ class Content:
     study_text: str = ""
     made_with: tuple[tuple[str, str], ...] = ()
     window: int | Literal["all"] = 5
+    ablation: Ablation | None = None
 
     @cached_property
     def judged(self) -> Points:

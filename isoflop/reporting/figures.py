@@ -26,6 +26,7 @@ from isoflop.fitting.minima import Minimum, Status
 from isoflop.fitting.points import Points, judge, simulated
 from isoflop.fitting.words import bound, power
 from isoflop.recommendation import Recommendation
+from isoflop.reporting.ablation import ablation_figure
 from isoflop.reporting.content import Content
 from isoflop.reporting.diagnostics import hold_out_figure, influence_figure, residuals_figure
 from isoflop.reporting.findings import Course, Quantity, course
@@ -35,9 +36,9 @@ from isoflop.store import replacing
 __all__ = ["DARK", "LIGHT", "Drawings", "draw", "optimum_figure", "profiles_figure", "svg", "write_figures"]
 
 #: Every figure: the name of its file, without the suffix.
-NAMES = ("profiles", "optimum", "residuals", "hold_out", "influence")
+NAMES = ("profiles", "optimum", "residuals", "hold_out", "influence", "ablation")
 #: Those that a page shows where scripts are off.
-PAGE_NAMES = ("profiles", "optimum")
+PAGE_NAMES = ("profiles", "optimum", "ablation")
 
 #: Dots per inch of the PNG files: 200 and more on paper at the width of a page.
 _DPI = 150
@@ -235,6 +236,8 @@ def draw(content: Content, names: Collection[str] = NAMES) -> Drawings:
     points, law, chosen = content.points, content.law, content.recommendation
     if not len(content.judged.row):
         return Drawings({}, None)
+    if content.ablation is not None:
+        return Drawings({"ablation": ablation_figure(content.ablation)} if "ablation" in names else {}, None)
     along = None if law is None else course(law, chosen)
     makers: dict[str, Callable[[], Figure | None]] = {"profiles": lambda: profiles_figure(points, law)}
     if law is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import isoflop
 from isoflop.fitting.words import power
 from isoflop.reporting import sentences
+from isoflop.reporting.ablation import ablation_tables
 from isoflop.reporting.content import Content
 from isoflop.reporting.profiles import minima_of
 from isoflop.reporting.runs import rows
@@ -22,6 +23,7 @@ from isoflop.store import write_text
 _MARKS = re.compile(r"([\\`*_\[\]|~#])")
 _PICTURES = {
     "profiles": "IsoFLOP profiles",
+    "ablation": "Arm by arm",
     "optimum": "Power laws",
     "hold_out": "Held out",
     "influence": "Influence",
@@ -47,6 +49,7 @@ def render_markdown(content: Content, pictures: Sequence[str] = ()) -> str:
         "",
         *(f"> {plain(note)}\n" for note in sentences.notes(content)),
         *_answer(content),
+        *_ablation(content),
         *_progress(content),
         *(f"![{_PICTURES.get(Path(each).stem, '')}]({each})\n" for each in pictures),
         *_minima(content),
@@ -86,6 +89,18 @@ def _answer(content: Content) -> list[str]:
     return lines
 
 
+def _ablation(content: Content) -> list[str]:
+    if content.ablation is None:
+        return []
+    lines = ["## What was found", "", *(f"- {plain(each)}" for each in content.ablation.findings), ""]
+    header = ["arm", "mean", "less the baseline (95 %)", "p, Holm", "seeds", "verdict"]
+    names = ("arm", "mean", "change", "p", "seeds", "verdict")
+    for table in ablation_tables(content.ablation):
+        body = [[row[name] for name in names] for row in table["rows"]]
+        lines += [f"### {plain(table['title'])}", "", *_table(header, body)]
+    return lines + [f"> {plain(note)}\n" for note in content.ablation.notes]
+
+
 def _progress(content: Content) -> list[str]:
     if content.progress is None:
         return []
@@ -98,7 +113,7 @@ def _progress(content: Content) -> list[str]:
 
 
 def _minima(content: Content) -> list[str]:
-    minima = minima_table(minima_of(content))
+    minima = [] if content.ablation is not None else minima_table(minima_of(content))
     if not minima:
         return []
     body = [

@@ -23,6 +23,7 @@ import jinja2
 import isoflop
 from isoflop.fitting.words import power
 from isoflop.reporting import sentences
+from isoflop.reporting.ablation import ablation_panels, ablation_tables
 from isoflop.reporting.content import Content
 from isoflop.reporting.figures import PAGE_NAMES, Drawings, draw, svg
 from isoflop.reporting.findings import hold_out_panels, influence_panel, law_panels
@@ -52,6 +53,10 @@ _POINTS = "The losses that are there so far, by budget; the minima are provision
 _LAWS = (
     "Diamonds are the minima with their 95 % intervals, lines the laws through them, dashed where they extrapolate, "
     "and shaded their 95 % bands."
+)
+_ARMS = (
+    "What each arm's loss is less the baseline's, as a mean over paired seeds, with 95 % intervals of each alone. "
+    "Crosses are certainly worse, all comparisons of the same loss considered."
 )
 _MARK = " The orange mark is the recommendation: its tokens are what its parameters leave of the budget."
 _HELD_OUT = {
@@ -93,7 +98,7 @@ def render_report(content: Content, drawings: Drawings | None = None) -> str:
         "written": 0.0 if progress is None else progress.written,
         "stale": _STALE_TURNS * (refresh or 0.0),
     }
-    law = content.law
+    law, ablation = content.law, content.ablation
     return _template().render(
         **_embedded(),
         study=content.title,
@@ -115,7 +120,10 @@ def render_report(content: Content, drawings: Drawings | None = None) -> str:
         refresh=refresh,
         progress=None if progress is None else progress_table(content, runs, progress),
         sections=sections,
-        minima=minima_table(minima_of(content)),
+        minima=[] if ablation is not None else minima_table(minima_of(content)),
+        ablation=None
+        if ablation is None
+        else {"tables": ablation_tables(ablation), "findings": ablation.findings, "notes": ablation.notes},
         types=[] if law is None else types_table(law.types),
         checks=[] if law is None else _checks(law),
         intervals=[] if law is None else _intervals(law),
@@ -138,6 +146,9 @@ def _sections(content: Content, runs: list[Row], drawings: Drawings) -> list[dic
     """The plots, each under its heading, with a picture for readers without scripts."""
     if not len(content.judged.row):
         return []
+    if content.ablation is not None:
+        panels = ablation_panels(content.ablation)
+        return [_section("Arm by arm", _ARMS, panels, _picture(drawings, "ablation"))]
     law = content.law
     caption = _POINTS if law is None else _PROFILES
     picture = _picture(drawings, "profiles")

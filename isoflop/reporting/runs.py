@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from isoflop.fitting.ablation import CELL, PREFIX
+from isoflop.fitting.ablation_text import arm
 from isoflop.fitting.words import count, percent, power
 from isoflop.reporting.content import Content, Work
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from isoflop.fitting.ablation import Ablation
 
 #: Names of losses by token type, beside which ``loss_sigma`` is none.
 _PREFIX, _NOISE = "loss_", "loss_sigma"
@@ -32,7 +39,7 @@ class Row:
     work
         What else is known of its execution.
     verdict
-        What the fit made of it.
+        What the fit made of it; of a study with axes its arm.
     """
 
     run: str
@@ -88,11 +95,20 @@ def rows(content: Content) -> list[Row]:
     """Every row of the points table, in its order."""
     reasons = {each.row: each.reason for each in content.judged.excluded}
     fitted = "used by the fit" if content.law is not None else "fit for use"
+    if content.ablation is not None:
+        reasons, fitted = _arms(content.points, content.ablation), "of no arm"
     columns = loss_columns(content)
     return [
         _row(content, place, record, columns, reasons.get(place, fitted))
         for place, record in enumerate(content.points.to_dict("records"))
     ]
+
+
+def _arms(points: pd.DataFrame, ablation: Ablation) -> dict[int, str]:
+    """The arm of each row that has one."""
+    columns = [points[PREFIX + factor.name] for factor in ablation.factors]
+    told = (arm([str(each) for each in labels]) for labels in zip(*columns, strict=True))
+    return {place: text for place, (text, known) in enumerate(zip(told, points[CELL].notna(), strict=True)) if known}
 
 
 def _row(content: Content, place: int, record: dict[Any, Any], columns: list[str], verdict: str) -> Row:

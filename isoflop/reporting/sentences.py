@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from isoflop.fitting.ablation import Ablation
 from isoflop.fitting.evidence import CheckStatus
 from isoflop.fitting.intervals import Estimate, Interval
 from isoflop.fitting.law import Law
@@ -55,6 +56,9 @@ class Figure:
 
 def question(content: Content) -> str:
     """What the study was to find out."""
+    if content.ablation is not None:
+        names = [factor.name for factor in content.ablation.factors]
+        return f"What {'does' if len(names) == 1 else 'do'} {' and '.join(names)} do to the loss of each token type?"
     if content.recommendation is not None:
         return f"With {power(content.recommendation.flops)} training FLOPs: how large a model, on how many tokens?"
     return "How do the best model size and the best amount of data grow with training compute?"
@@ -80,6 +84,8 @@ def summary(content: Content) -> str:
 def verdict(content: Content) -> Verdict:
     """Sound, suspect or refused; open while runs are missing and there is no law yet."""
     law = content.law
+    if content.ablation is not None:
+        return _compared(content, content.ablation)
     if law is None:
         missing = any(state != "done" for state in content.states if state != "points")
         return Verdict("open" if missing else "refused", content.reason or "no law has been fitted")
@@ -93,6 +99,17 @@ def verdict(content: Content) -> Verdict:
     if doubts:
         return Verdict("suspect", f"Usable with care: {'; '.join(doubts)}", warned)
     return Verdict("sound", f"All {len(law.checks)} checks passed")
+
+
+def _compared(content: Content, ablation: Ablation) -> Verdict:
+    """Whether to believe a comparison of arms: by whether its runs are there, and by their seeds."""
+    if any(state != "done" for state in content.states):
+        return Verdict("open", "Provisional: runs of some arms are missing")
+    seeds = min(len(row.losses) for row in ablation.rows)
+    arms = len({row.levels for row in ablation.rows})
+    if seeds < 2:
+        return Verdict("suspect", f"Usable with care: {arms} arms of one seed, so nobody knows what the noise is")
+    return Verdict("sound", f"{arms} arms, each of {seeds} seeds that are paired with the baseline's")
 
 
 def _name(check: str) -> str:

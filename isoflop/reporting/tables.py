@@ -111,7 +111,7 @@ def runs_table(content: Content, rows: Sequence[Row]) -> dict[str, Any]:
             {"name": "run", "number": False},
             {"name": "state", "number": False},
             *({"name": name, "number": True} for name, _ in columns),
-            {"name": "in the fit", "number": False},
+            {"name": "in the fit" if content.ablation is None else "arm", "number": False},
         ],
         "rows": [
             {

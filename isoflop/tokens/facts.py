@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from isoflop.planning.ledger import DataFacts, SourceFacts
 from isoflop.tokens.mixture import held_out_windows, resolve
@@ -15,6 +16,7 @@ def facts(
     sequence_length: int,
     weights: Mapping[str, float] | None = None,
     text_share: float | None = None,
+    held_out: Literal["mixture", "corpus"] = "mixture",
 ) -> DataFacts:
     """The facts of `corpus`.
 
@@ -28,6 +30,8 @@ def facts(
         Targets of a window.
     weights, text_share
         See `isoflop.tokens.mixture.resolve`.
+    held_out
+        Whether the sources have the mixture's shares in held-out tokens too, or the corpus's own.
 
     Raises
     ------
@@ -35,14 +39,16 @@ def facts(
         If the mixture cannot be made of the sources.
     """
     shares = resolve(corpus, weights or {}, text_share)
-    asked = shares != resolve(corpus, {})
+    own = resolve(corpus, {})
+    validated = shares if held_out == "mixture" else own
     return DataFacts(
         name,
         corpus.vocabulary,
         corpus.unique_tokens,
         tuple(_source(corpus, source, share) for source, share in shares.items()),
-        _held_out(corpus, shares, sequence_length),
-        tuple(shares.items()) if asked else (),
+        _held_out(corpus, validated, sequence_length),
+        tuple(shares.items()) if shares != own else (),
+        tuple(validated.items()) if validated != shares else (),
     )
 
 

@@ -12,7 +12,7 @@ prefix, and a corpus of any size takes the same little memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,22 +98,31 @@ def resolve(corpus: Corpus, weights: Mapping[str, float], text_share: float | No
         raise InputError(
             f"weights must be given for the sources {', '.join(sources)}, but got {', '.join(map(str, weights))}"
         )
-    given = dict(weights) if weights else {name: float(counts["tokens"]) for name, counts in sources.items()}
+    given = {name: float(weights[name] if weights else counts["tokens"]) for name, counts in sources.items()}
     if min(given.values()) < 0 or not sum(given.values()) > 0:
         raise InputError(f"weights must be 0 or more, and not all 0, but got {given}")
+    text = {name for name, counts in sources.items() if not counts["seconds"]}
+    return shared(given, text, text_share)
+
+
+def shared(given: Mapping[str, float], text: Collection[str], text_share: float | None) -> dict[str, float]:
+    """Shares that sum to one, of sources by the weights `given`, those of `text` to have `text_share` together.
+
+    Sources without a share are left out; errors are those of `resolve`.
+    """
+    weights = dict(given)
     if text_share is not None:
-        text = {name for name, counts in sources.items() if not counts["seconds"]}
-        of_text = sum(given[name] for name in text)
-        of_sound = sum(given[name] for name in sources if name not in text)
+        of_text = sum(weight for name, weight in weights.items() if name in text)
+        of_sound = sum(weight for name, weight in weights.items() if name not in text)
         if not 0 <= text_share <= 1 or (text_share > 0 and not of_text) or (text_share < 1 and not of_sound):
             raise InputError(
                 "0 <= text_share <= 1 must hold, with sources of text and of sound for what is over 0, but got "
-                f"{text_share:g} and the text sources {sorted(text)} of {', '.join(sources)}"
+                f"{text_share:g} and the text sources {sorted(text)} of {', '.join(weights)}"
             )
         scale = {True: text_share / (of_text or 1), False: (1 - text_share) / (of_sound or 1)}
-        given = {name: weight * scale[name in text] for name, weight in given.items()}
-    total = sum(given.values())
-    return {name: float(f"{given[name] / total:.9g}") for name in sources if given[name] > 0}
+        weights = {name: weight * scale[name in text] for name, weight in weights.items()}
+    total = sum(weights.values())
+    return {name: float(f"{weight / total:.9g}") for name, weight in weights.items() if weight > 0}
 
 
 class Sampler:

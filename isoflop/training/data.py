@@ -78,14 +78,18 @@ class CorpusSource:
         return Sampler(self.corpus, run.shape.sequence_length, run.batch_size, run.seed, mixture).batch
 
     def validation(self, run: Run) -> Tokens:
-        """The first held-out windows, in the run's mixture."""
-        mixture = dict(run.mixture)
-        return validation_windows(self.corpus, run.shape.sequence_length, run.validation_tokens, mixture)
+        """The first held-out windows, in the run's mixture of them."""
+        return validation_windows(self.corpus, run.shape.sequence_length, run.validation_tokens, _held_out(run))
 
     def origins(self, run: Run) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """The turns of the mixture."""
+        """The turns of that mixture."""
         windows = run.validation_tokens // run.shape.sequence_length
-        return validation_origins(self.corpus, windows, dict(run.mixture))
+        return validation_origins(self.corpus, windows, _held_out(run))
+
+
+def _held_out(run: Run) -> dict[str, float]:
+    """The mixture of a run's held-out tokens."""
+    return dict(run.held_out_mixture or run.mixture)
 
 
 def open_source(directory: Path) -> CorpusSource:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from isoflop.arms import refuse_axes
 from isoflop.errors import InputError
 from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.plan import Plan
@@ -86,6 +87,7 @@ def chosen(planned: Plan, asked: Iterable[str] = ()) -> tuple[Cell, ...]:
         If the plan has no run there, or a size has a rate of its own, which no rule gives.
     """
     study = planned.settings
+    refuse_axes(study, "a search")
     planner = Planner(study, named(study.recipe), planned.data)
     cells = tuple(Cell(run, planner) for run in ([_asked(planned, text) for text in asked] or _middles(planned)))
     rated = [row.name for row in planner.recipe.ladder if row.learning_rate is not None]

@@ -189,7 +189,7 @@ def test_a_study_names_it_and_a_worker_finds_it(own_trainer):
     planned = workflow.prepare(study, own_trainer.place, workflow.Watcher())
     found = trainer_of(own_trainer.place)
     assert found.keywords["trainer"].folder == own_trainer.folder
-    assert found.keywords["corpus"] is None
+    assert found.keywords["corpora"] == {}
     assert dict(planned.runs[0].options) == {"width": 0.3}
     assert math.isfinite(found(planned.runs[0], own_trainer.place.root)["loss"])
 

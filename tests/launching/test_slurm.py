@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -59,6 +60,43 @@ def test_a_rehearsal_of_sodas_study_with_faults_recovers_its_surface(cluster, pr
         "submit", ROOT / "grids" / "soda-64.yaml", "--dir", tmp_path / "r", "--launcher", path, code=2
     )
     assert "must not be run in the directory of a rehearsal" in refused
+
+
+def test_a_text_share_ablation_on_real_speech_prints_its_table(cluster, profile, prompts, tmp_path):
+    """Two hundred prompts in five languages, the transcripts of the others as text alone; three shares, two seeds."""
+    with prompts.manifest.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    spoken, written = rows[::5], [row for number, row in enumerate(rows) if number % 5]
+    for name, chosen in (("speech", spoken), ("text", written)):
+        lines = [json.dumps(row if name == "speech" else {"id": row["id"], "text": row["text"]}) for row in chosen]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    codec = [f"--codec-set={name}" for name in ("semantic_entries=16", "acoustic_entries=16", "acoustic_codebooks=2")]
+    sources = [f"speech={tmp_path}/speech.jsonl", f"text={tmp_path}/text.jsonl", "--root", prompts.root]
+    cluster.isoflop("tokenize", *sources, "--out", tmp_path / "corpus", "--holdout=0.2", "--workers=2", *codec)
+    content = {
+        "name": "text-share",
+        "data": {"corpus": "corpus"},
+        "model": {"sequence_length": 64},
+        "recipe": {"base": "tiny", "tokens_per_step": 256, "warmup_steps": 10},
+        "grid": {"budgets": [2e9], "sizes": [16], "seeds": 2, "tolerance": 0.05},
+        "training": {"validation_tokens": 6400},
+        "limits": {"epochs": 10},
+        "axes": {"text_share": {"key": "data.text_share", "values": [0, 0.25, 1]}},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    path = profile(
+        classes=[{"workers": 1}], max_parallel=3, options={"time": "10", "mem": "1500MB", "cpus_per_task": 1}
+    )
+    out = cluster.isoflop("run", tmp_path / "study.yaml", "--dir", tmp_path / "runs", "--launcher", path)
+    assert "ablation over text_share: 3 arms, held against text_share=0" in out
+    table = out.split("audio loss, bits per second of sound, at 2e9 FLOPs, d16\n")[1].split("\n\n")[0].splitlines()
+    assert table[0].split() == ["text_share", "mean", "less", "the", "baseline", "p", "seeds", "verdict"]
+    cells = [line.split() for line in table[1:]]
+    assert [each[0] for each in cells] == ["0", "0.25", "1"]
+    # Who trains on text alone knows nothing of sound.
+    assert float(cells[2][1]) > 1.2 * float(cells[0][1])
+    rows = json.loads((tmp_path / "runs" / "ablation.json").read_text())["rows"]
+    assert {len(row["losses"]) for row in rows} == {2}
 
 
 def test_64_runs_without_accounting_and_with_arrays_of_ten_are_each_done_once(cluster, pretended, profile):

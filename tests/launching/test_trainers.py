@@ -38,7 +38,7 @@ def test_elsewhere_the_corpus_is_opened(small_study, small_corpus, tmp_path):
     place = StudyDirectory(tmp_path)
     study = small_study()
     store.write_text(place.study_file, study.to_yaml())
-    assert trainer_of(place).keywords["source"].corpus.fingerprint == "small-corpus"
+    assert trainer_of(place).keywords["sources"]["small-corpus"].corpus.fingerprint == "small-corpus"
     store.write_text(place.study_file, small_study(data={"corpus": str(tmp_path / "none")}).to_yaml())
     with pytest.raises(InputError, match="none"):
         trainer_of(place)

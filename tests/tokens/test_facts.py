@@ -94,7 +94,7 @@ def test_a_study_s_weights_reach_its_runs_and_their_ids(corpus: Corpus) -> None:
     assert mixed.epochs(run) == pytest.approx(run.tokens * 0.7125 / (2 * tokens["books"]))
     with pytest.raises(InputError, match="for the sources calls, books, prose, but got music"):
         workflow.plan(study(weights={"music": 1}))
-    with pytest.raises(InputError, match="weights and text_share must be of a corpus"):
+    with pytest.raises(InputError, match="text_share must be of a corpus, or of abstract sources"):
         Study.parse({**study().model_dump(), "data": {"embedded": True, "text_share": 0.1}})
 
 
@@ -108,3 +108,22 @@ def test_a_relative_corpus_keeps_its_mixture(corpus: Corpus, tmp_path: Path) -> 
     assert (loaded.data.weights, loaded.data.text_share) == ({"calls": 1, "books": 1, "prose": 0}, 0)
     (tmp_path / "again.yaml").write_text(loaded.to_yaml())
     assert Study.load(tmp_path / "again.yaml") == loaded
+
+
+def test_described_sources_have_a_share_of_text_too() -> None:
+    def shares(text_share: float | None, sources: dict[str, dict[str, float]]) -> dict[str, float]:
+        data = {"abstract": {"vocabulary": 64, "sources": sources}, "text_share": text_share}
+        grid = {"budgets": [1e9], "sizes": [8], "min_cells": 1}
+        study = Study.parse({"name": "x", "data": data, "recipe": "tiny", "grid": grid, "limits": {"epochs": 100}})
+        return {source.name: source.share for source in workflow.plan(study).data.sources}
+
+    calls = {"unique_tokens": 1e6, "share": 0.6, "tokens_per_second": 75}
+    talks = {"unique_tokens": 1e6, "share": 0.2, "tokens_per_second": 75}
+    prose = {"unique_tokens": 1e6, "share": 0.2}
+    every = {"calls": calls, "talks": talks, "prose": prose}
+    assert shares(None, every) == {"calls": 0.6, "talks": 0.2, "prose": 0.2}
+    assert shares(0.5, every) == {"calls": 0.375, "talks": 0.125, "prose": 0.5}
+    assert shares(0, every) == {"calls": 0.75, "talks": 0.25}
+    assert shares(1, every) == {"prose": 1.0}
+    with pytest.raises(InputError, match=r"with sources of text and of sound .* but got 0.5 and the text sources \[\]"):
+        shares(0.5, {"calls": {**calls, "share": 1}})
