@@ -3,7 +3,7 @@
 The Trainer has our model in it, or the Qwen3 of transformers from the same weights, which computes the same. All train
 the model of `isoflop.training` on the tokens of a source, and do what a sweep has done: a row of metrics
 every so many steps, checkpoints of which two are kept, clipping by norm, the rate by step, progress, the held-out loss
-at the end.
+at the end. The Trainer sums the loss by type of token, too, as ours does; the plain loop does not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -96,15 +97,23 @@ def plain_loop(planned: Run, directory: Path, source: Source, cadence: Cadence) 
 
 
 class _Wrapped(nn.Module):
-    """A model as Hugging Face's Trainer calls one: from windows of tokens to their loss."""
+    """A model as Hugging Face's Trainer calls one: from windows of tokens to their loss, which it sums by type."""
 
-    def __init__(self, model: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, logits: Callable[[Tensor], Tensor], source: Source) -> None:
         super().__init__()
         self.model, self.logits = model, logits
+        self.types = torch.from_numpy(source.token_types.astype(np.int64))
+        self.by_type = torch.zeros(2, len(source.types), dtype=torch.float64)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """The loss of windows of tokens."""
-        return {"loss": plain_loss(self.logits(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].reshape(-1))[0]}
+        targets = tokens[:, 1:].reshape(-1)
+        loss, losses = plain_loss(self.logits(tokens[:, :-1]).flatten(0, 1), targets)
+        if self.training:
+            kinds = self.types[targets]
+            self.by_type[0].scatter_add_(0, kinds, losses.double())
+            self.by_type[1].scatter_add_(0, kinds, torch.ones_like(losses, dtype=torch.float64))
+        return {"loss": loss}
 
     def state_dict(self, *given: Any, **named: Any) -> dict[str, Any]:
         """Without the head where that is the embedding's matrix, which safetensors would not write twice."""
@@ -156,9 +165,17 @@ def _train(
     """Train `model` with a run's optimiser, rates, clipping, rows and checkpoints."""
     from transformers import Trainer, TrainingArguments
 
+    wrapped = _Wrapped(model, logits, source)
+
     class InOrder(Trainer):
         def _get_train_sampler(self, *given: Any) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
+
+        def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
+            sums, counts = wrapped.by_type.tolist()
+            of_types = zip(source.types, sums, counts, strict=True)
+            super().log({**logs, **{f"loss_{name}": total / max(1, n) for name, total, n in of_types}}, *given, **named)
+            wrapped.by_type.zero_()
 
     optimizer, schedule = optimizer_of(model, planned), planned.schedule
     # It asks for the rate after the last step too.
@@ -172,13 +189,12 @@ def _train(
         save_steps=cadence.checkpoint,
         save_total_limit=2,
         report_to=[],
-        disable_tqdm=True,
         use_cpu=True,
         seed=planned.seed,
     )
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         InOrder(
-            model=_Wrapped(model, logits),
+            model=wrapped,
             args=arguments,
             train_dataset=_Sequences(planned, source),
             optimizers=(optimizer, rate),

@@ -77,7 +77,7 @@ class Hardware(Section):
     gpus: Whole | None = Field(
         None, ge=1, description="accelerators in all, for the time until the last run is done; default: one run's"
     )
-    gpus_per_run: Whole = Field(1, ge=1, description="accelerators that one run uses")
+    gpus_per_run: Whole = Field(1, ge=1, description="accelerators that one run uses; a launcher gives as many or more")
     sharded: bool | None = Field(None, description="spread weights over a run's accelerators; default: if they must be")
     micro_batch: Whole = Field(1, ge=1, description="sequences on one accelerator at once")
     mfu: Number | None = Field(

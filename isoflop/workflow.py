@@ -239,7 +239,7 @@ def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -
             if study.trainer is None:
                 trainable(planned_run)
                 if profile is not None:
-                    profile.check(planned_run)
+                    profile.check(planned_run, study.hardware.gpus_per_run if study.hardware else 1)
     create(place)
 
 

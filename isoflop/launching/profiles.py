@@ -30,7 +30,7 @@ _CLASS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 #: What `devices_per_run` is, wherever it may be said.
-_TOGETHER = "GPUs (where there are none, processes) of one machine that train a run together"
+_DEVICES = "GPUs (where there are none, processes) of one machine that train a run together"
 
 
 class LocalProfile(Section):
@@ -41,7 +41,7 @@ class LocalProfile(Section):
         "auto", description="worker processes, one thread each; auto: one for each core this process may use, or GPU"
     )
     gpus: Whole = Field(0, ge=0, description="GPUs of this machine that are shared out among the workers; 0: none")
-    devices_per_run: Whole = Field(1, ge=1, description=_TOGETHER)
+    devices_per_run: Whole = Field(1, ge=1, description=_DEVICES)
 
     @classmethod
     def load(cls, path: Path | None) -> LocalProfile:
@@ -67,9 +67,9 @@ class LocalProfile(Section):
         """Devices that they hold, all of them together."""
         return self.processes * self.devices_per_run
 
-    def check(self, run: Run) -> None:
-        """Refuse a run whose steps the devices of a run do not divide: `InputError`."""
-        rows_of_each(run, self.devices_per_run)
+    def check(self, run: Run, planned: int = 1) -> None:
+        """Refuse a run whose steps its devices do not divide, or planned on more GPUs than it gets: `InputError`."""
+        _together(run, self.devices_per_run, planned if self.gpus else 1)
 
 
 class Options(Section):
@@ -172,7 +172,7 @@ class WorkerClass(Section):
         ge=1,
         description="processes on each node, each with a run; default: one for each GPU (or run's GPUs), or one",
     )
-    devices_per_run: Whole = Field(1, ge=1, description=_TOGETHER)
+    devices_per_run: Whole = Field(1, ge=1, description=_DEVICES)
     options: Options = Field(Options(), description="what a task asks for, over what the profile says")
 
     @field_validator("name")
@@ -265,9 +265,20 @@ class SlurmProfile(Section):
             f"parameters and a run has {params:,}"
         )
 
-    def check(self, run: Run) -> None:
-        """Refuse a run that no class takes, or whose steps its class's devices do not divide: `InputError`."""
-        rows_of_each(run, self.class_of(run.shape.parameters.total).devices_per_run)
+    def check(self, run: Run, planned: int = 1) -> None:
+        """Refuse a run that no class takes, or that its class's devices are not for: `InputError`."""
+        entry = self.class_of(run.shape.parameters.total)
+        _together(run, entry.devices_per_run, planned if entry.options.gpus else 1)
+
+
+def _together(run: Run, devices: int, planned: int) -> None:
+    # More are fine; fewer have not the memory by which the run was found to fit.
+    if devices < planned:
+        raise InputError(
+            f"devices_per_run of the launcher must be at least the {planned} accelerators on which run {run.id} was "
+            f"planned (hardware.gpus_per_run), but is {devices}"
+        )
+    rows_of_each(run, devices)
 
 
 def _enough_gpus(workers: int, devices_per_run: int, gpus: int) -> None:

@@ -34,8 +34,9 @@ CHECKPOINT_BYTES = 12
 WEIGHT_BYTES = 4
 #: From this vocabulary on the loss is taken a chunk of tokens at a time (`isoflop.training.loss`).
 CHUNKED_VOCABULARY = 2**14
-#: Logits of one chunk: 128 MiB in fp32.
+#: Logits of one chunk, 128 MiB in fp32; and the most chunks, for each takes a pass over the head's gradient.
 CHUNK_LOGITS = 2**25
+CHUNKS = 16
 #: Checkpoints that a run keeps while it goes on.
 _CHECKPOINTS = 2
 
@@ -131,7 +132,7 @@ def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int 
     Logits are V a token: themselves, their log-softmax and its gradient in fp32, 12 bytes, and under bf16 the copy
     that the head wrote, 2 more. From `CHUNKED_VOCABULARY` entries on a chunk of them is all there is at any time, and
     its gradient takes its place: 4 bytes, and under bf16 a copy and what the chunk adds to the head's gradient, 2·V·d.
-    At V = 144,644 that is 0.1 GiB; a sequence of 4,096 tokens would take 7.
+    At V = 144,644 a sequence of 4,096 tokens takes 0.14 GiB; whole it would take 7.
     """
     params = shape.parameters.total / shards
     weights = params * (4 if precision == "32" else 6)
@@ -150,11 +151,16 @@ def memory(shape: AnyShape, micro_batch: int, precision: Precision, shards: int 
     return Memory(weights, 4 * params, 8 * params, activations, logits)
 
 
+def chunk_rows(vocabulary: int, tokens: int) -> int:
+    """How many of `tokens` tokens have their logits held at once where the loss is taken by the chunk."""
+    return min(tokens, max(1, CHUNK_LOGITS // vocabulary, -(-tokens // CHUNKS)))
+
+
 def _logits(shape: Shape, tokens: int, precision: Precision) -> float:
     """Bytes of the logits of `tokens` tokens, and of what stands beside them (see `memory`)."""
     if shape.vocabulary < CHUNKED_VOCABULARY:
         return float(tokens * shape.vocabulary * (12 if precision == "32" else 14))
-    chunk = min(tokens * shape.vocabulary, CHUNK_LOGITS)
+    chunk = chunk_rows(shape.vocabulary, tokens) * shape.vocabulary
     return float(4 * chunk if precision == "32" else 6 * chunk + 2 * shape.vocabulary * shape.d_model)
 
 

@@ -1,7 +1,8 @@
 """Where a run's metrics go beside its metrics.csv, by name: TensorBoard, Weights & Biases.
 
-What they get is a copy of the rows of that file. When a run is taken up, whose last rows may be taken back, the copy is
-made anew from the rows that stand: so no row is there twice. Neither changes a run, nor is part of its id.
+What they get is a copy of the rows of that file, and of validation.csv under ``validation/``. When a run is taken up,
+whose last rows may be taken back, the copy is made anew from the rows that stand: so no row is there twice. Neither
+changes a run, nor is part of its id.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,35 +42,45 @@ def check(names: Sequence[str]) -> None:
 
 
 class Copies:
-    """The loggers of a run, which start as copies of its metrics file.
+    """The loggers of a run, which start as copies of its metrics and validations.
 
     Parameters
     ----------
     names
-        ``csv`` (which is that file), ``tensorboard``, ``wandb``.
+        ``csv`` (which is those files), ``tensorboard``, ``wandb``.
     run, directory
         Whose.
     """
 
     def __init__(self, names: Sequence[str], run: Run, directory: RunDirectory) -> None:
-        self._metrics = directory.metrics_file
-        self._read = 0
+        self._prefixes = {directory.metrics_file: "", directory.validation_file: "validation/"}
+        self._read = dict.fromkeys(self._prefixes, 0)
         makers: dict[str, Callable[[Run, Path], Logger]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
         self._loggers: list[Logger] = [makers[name](run, directory.root) for name in names if name != "csv"]
 
     def update(self) -> None:
-        """Pass on the rows that were written since."""
+        """Pass on the rows that were written since, by their steps: W&B takes none that is before another's."""
         if not self._loggers:
             return
-        with self._metrics.open(encoding="utf-8", newline="") as file:
+        rows = [row for path in self._prefixes for row in self._unread(path)]
+        for step, values in sorted(rows, key=itemgetter(0)):
+            for logger in self._loggers:
+                logger.row(step, values)
+
+    def _unread(self, path: Path) -> list[tuple[int, dict[str, float]]]:
+        if not path.exists():
+            return []
+        prefix = self._prefixes[path]
+        with path.open(encoding="utf-8", newline="") as file:
             header = file.readline()
-            file.seek(self._read or len(header))
-            for row in csv.DictReader(file, header.strip().split(",")):
-                # A later column may have no value in every row.
-                values = {name: float(value) for name, value in row.items() if name != _STEP and value}
-                for logger in self._loggers:
-                    logger.row(int(row[_STEP]), values)
-        self._read = self._metrics.stat().st_size
+            file.seek(self._read[path] or len(header))
+            table = list(csv.DictReader(file, header.strip().split(",")))
+        self._read[path] = path.stat().st_size
+        # A later column may have no value in every row.
+        return [
+            (int(row[_STEP]), {prefix + name: float(value) for name, value in row.items() if name != _STEP and value})
+            for row in table
+        ]
 
     def close(self) -> None:
         """Close them."""

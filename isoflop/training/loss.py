@@ -12,7 +12,7 @@ take the plain way, which is faster for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from isoflop.planning.hardware import CHUNK_LOGITS, CHUNKED_VOCABULARY
+from isoflop.planning.hardware import CHUNKED_VOCABULARY, chunk_rows
 from isoflop.training.model import Decoder
 
 #: Codebooks of one signal, reported one by one and, under this name, together.
@@ -43,7 +43,7 @@ def training_loss(decoder: Decoder, tokens: Tensor, z_loss: float = 0.0) -> tupl
     targets = tokens[:, 1:].reshape(-1)
     features, weight = decoder.features(tokens[:, :-1]), decoder.head.weight
     if len(weight) >= CHUNKED_VOCABULARY:
-        return chunked_loss(features, weight, targets, z_loss)
+        return chunked_loss(features, weight, targets, z_loss, decoder.chunk or softmax)
     return plain_loss(decoder.head(features), targets, z_loss)
 
 
@@ -59,9 +59,31 @@ def plain_loss(logits: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Te
     return loss + z_loss * logits.logsumexp(-1).square().mean(), losses
 
 
-def chunked_loss(features: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
+def softmax(logits: Tensor, targets: Tensor, count: int, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What a chunk of `logits` (n, V) with `targets` (n, 1) has to do with the objective over `count` tokens.
+
+    Of each row the loss and the squared log-partition, and dL/dlogits, of the logits' type but taken in fp32: where the
+    target is likely its two parts nearly cancel.
+    """
+    kind = logits.dtype
+    logits = logits.float()
+    chosen, peak = logits.gather(1, targets), logits.amax(1, keepdim=True)
+    total = logits.sub_(peak).exp_().sum(1, keepdim=True)
+    partition = total.log() + peak
+    logits.mul_((1 + 2 * z_loss * partition) / (count * total))
+    logits.scatter_add_(1, targets, torch.full_like(chosen, -1 / count))
+    return (partition - chosen).squeeze(1), partition.square().squeeze(1), logits.to(kind)
+
+
+#: What `softmax` is, compiled or not.
+Chunk = Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Tensor]]
+
+
+def chunked_loss(
+    features: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0, chunk: Chunk = softmax
+) -> tuple[Tensor, Tensor]:
     """`training_loss` from `features` (n, d), the head's `weight` (V, d) and `targets` (n,), without all the logits."""
-    objective, losses = _ChunkedLoss.apply(features, weight, targets, z_loss)  # type: ignore[no-untyped-call]
+    objective, losses = _ChunkedLoss.apply(features, weight, targets, z_loss, chunk)  # type: ignore[no-untyped-call]
     return objective, losses
 
 
@@ -72,57 +94,47 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, targets: Tensor, z_loss: float, chunk: Chunk
+    ) -> tuple[Tensor, Tensor]:
         device = features.device.type
         kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         count = len(targets)
+        rows = chunk_rows(len(weight), count)
         matrix = weight.to(kind)
         losses, squares = torch.empty(2, count, device=features.device).unbind()
         by_features, by_weight = torch.empty_like(features), torch.zeros_like(weight)
         # Under autocast each chunk would copy the weights anew.
         with torch.autocast(device, enabled=False):
-            for start in range(0, count, chunk_rows(len(weight))):
-                part = slice(start, start + chunk_rows(len(weight)))
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
                 x, y = features[part].to(kind), targets[part, None]
-                logits = (x @ matrix.T).float()
-                chosen, peak = logits.gather(1, y), logits.amax(1, keepdim=True)
-                total = logits.sub_(peak).exp_().sum(1, keepdim=True)
-                partition = total.log() + peak
-                losses[part] = (partition - chosen).squeeze(1)
-                squares[part] = partition.square().squeeze(1)
-                logits.mul_((1 + 2 * z_loss * partition) / (count * total))
-                logits.scatter_add_(1, y, torch.full_like(chosen, -1 / count))
-                gradient = logits.to(kind)
+                losses[part], squares[part], gradient = chunk(x @ matrix.T, y, count, z_loss)
                 by_features[part] = gradient @ matrix
                 if kind == weight.dtype:
                     by_weight.addmm_(gradient.T, x)
                 else:
                     by_weight.add_(gradient.T @ x)
-                del logits, gradient
+                del gradient
         ctx.save_for_backward(by_features, by_weight)
         ctx.mark_non_differentiable(losses)
         return losses.mean() + z_loss * squares.mean(), losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_objective: Tensor, by_losses: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, by_objective: Tensor, by_losses: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         by_features, by_weight = ctx.saved_tensors
         # In place: a second matrix of the head's size would be the largest thing in memory.
-        return by_features.mul_(by_objective), by_weight.mul_(by_objective), None, None
+        return by_features.mul_(by_objective), by_weight.mul_(by_objective), None, None, None
 
 
 def token_losses(decoder: Decoder, tokens: Tensor) -> Tensor:
     """The loss of each target of `tokens` (batch, s + 1) in nats, (batch·s,); for use without gradients."""
     targets = tokens[:, 1:].reshape(-1)
     features, vocabulary = decoder.features(tokens[:, :-1]), len(decoder.head.weight)
-    rows = chunk_rows(vocabulary) if vocabulary >= CHUNKED_VOCABULARY else len(targets)
+    rows = chunk_rows(vocabulary, len(targets)) if vocabulary >= CHUNKED_VOCABULARY else len(targets)
     parts = zip(torch.split(features, rows), torch.split(targets, rows), strict=True)
     return torch.cat([F.cross_entropy(decoder.head(x).float(), y, reduction="none") for x, y in parts])
-
-
-def chunk_rows(vocabulary: int) -> int:
-    """Tokens whose logits are held at once."""
-    return max(1, CHUNK_LOGITS // vocabulary)
 
 
 def type_columns(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ up-projection share another, and positions are rows of one matrix throughout.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -149,6 +150,8 @@ class Decoder(nn.Module):
         self.document_start = document_start
         #: Whether a block keeps its input alone for the backward pass, where the rest is computed again.
         self.recompute = False
+        #: `isoflop.training.loss.softmax` compiled, where it is.
+        self.chunk: Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Tensor]] | None = None
         # The layers' own initialisation, which is replaced below, draws from torch's generator.
         with torch.random.fork_rng(devices=[]):
             self.embedding = nn.Embedding(shape.vocabulary, shape.d_model)

@@ -13,6 +13,7 @@ from isoflop.errors import InputError
 from isoflop.planning.hardware import Strategy, strategy
 from isoflop.planning.probes import Probe
 from isoflop.planning.runs import Run, rows_of_each
+from isoflop.training.loss import softmax
 from isoflop.training.model import Decoder
 
 #: What torch compiles with.
@@ -31,8 +32,8 @@ class Options:
         Whether only what enters a block is kept for the backward pass, and the rest computed again: a third more
         work, for a fraction of the memory. The result is the same, bit for bit on a CPU.
     compile
-        Whether blocks are compiled. It takes from some seconds to a minute a run: not for short ones, nor small models
-        on a CPU.
+        Whether blocks, and what the loss does with a large vocabulary, are compiled. It takes from some seconds to a
+        minute a run: not for short ones, nor small models on a CPU.
     keep_weights
         Whether the final weights stay on disk.
     validate_every
@@ -112,3 +113,5 @@ class Options:
             torch.compiler.reset()
             for block in decoder.blocks:
                 block.compile(backend=BACKEND, dynamic=False)
+            # Its passes over the logits become one or two.
+            decoder.chunk = torch.compile(softmax, backend=BACKEND, dynamic=False)

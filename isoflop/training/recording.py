@@ -103,8 +103,7 @@ class Recorder(Callback):
         if self.leads:
             metrics.cut_metrics(self.directory, self.module.done, self.columns)
             self._cut_validations(self.module.done)
-            self.copies = Copies(self.loggers, self.module.planned, self.directory)
-            self.copies.update()
+            self._copy()
             self.directory.write_status("running", step=self.module.done, steps=self.module.planned.steps)
 
     def on_train_batch_end(
@@ -168,8 +167,7 @@ class Recorder(Callback):
     def _write_row(self) -> None:
         if self.leads:
             self._append_row()
-        if self.copies is not None:
-            self.copies.update()
+            self._copy()
         self.steps, self.loss_sum, self.norm_sum, self.told_spikes = 0, 0.0, 0.0, self.health.spikes
         self.sums[:], self.counts[:] = 0, 0
 
@@ -196,6 +194,13 @@ class Recorder(Callback):
             write_text(path, ",".join(columns) + "\n")
         values = [losses.get(column, float("nan")) for column in columns[2:]]
         metrics.append(path, (done, done * self.module.planned.tokens_per_step, *values))
+        self._copy()
+
+    def _copy(self) -> None:
+        """Pass on to the loggers what they do not have yet."""
+        if self.copies is None:
+            self.copies = Copies(self.loggers, self.module.planned, self.directory)
+        self.copies.update()
 
     def _save(self, checkpoint: Checkpoint) -> None:
         checkpoints.save(self.directory.checkpoints, checkpoint)

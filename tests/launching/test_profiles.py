@@ -10,6 +10,7 @@ import submitit
 from isoflop import workflow
 from isoflop.errors import InputError
 from isoflop.launching.profiles import LocalProfile, Options, SlurmProfile, load_profile, parse_profile
+from isoflop.store import StudyDirectory
 
 PROFILES = sorted((Path(__file__).parents[2] / "launchers").rglob("*.yaml"))
 #: What submitit knows and isoflop sets itself, or what is only another name for something.
@@ -142,3 +143,17 @@ def test_a_run_whose_steps_its_devices_do_not_divide_is_refused(small_study, sma
         with pytest.raises(InputError, match=f"each of a run's 3 devices, but run {run.id} has {run.batch_size}"):
             refusing.check(run)
     LocalProfile(devices_per_run=run.batch_size).check(run)
+
+
+def test_a_run_that_was_planned_on_more_gpus_than_it_gets_is_refused(small_study, tmp_path):
+    """Fewer have not the memory by which it was found to fit. On a CPU there is no such thing."""
+    study = small_study(hardware={"accelerator": "h100", "gpus_per_run": 2})
+    run = workflow.plan(study).runs[0]
+    for refusing in (LocalProfile(gpus=1), slurm(classes=[{"options": {"gpus_per_node": 8}}])):
+        with pytest.raises(InputError, match=rf"at least the 2 accelerators .* run {run.id} .*gpus_per_run.* is 1"):
+            refusing.check(run, planned=2)
+        with pytest.raises(InputError, match="at least the 2 accelerators"):
+            workflow.admit(study, StudyDirectory(tmp_path / "study"), refusing)
+    assert not (tmp_path / "study").exists()
+    for taking in (LocalProfile(), LocalProfile(gpus=2, devices_per_run=2), slurm(classes=[{"options": {}}])):
+        taking.check(run, planned=2)

@@ -52,8 +52,10 @@ def test_logits_are_counted_whole_or_by_the_chunk():
     """A vocabulary of 144,644 is chunked: whole, its logits would take 7.7 GiB a sequence of 4,096 in bf16."""
     assert memory(replace(SODA, vocabulary=1000), 2, "32").logits == 12 * 2 * 4096 * 1000
     assert memory(replace(SODA, vocabulary=1000), 2, "bf16").logits == 14 * 2 * 4096 * 1000
-    assert memory(SODA, 1, "32").logits == memory(SODA, 8, "32").logits == 4 * 2**25
-    assert memory(SODA, 1, "bf16").logits == 6 * 2**25 + 2 * 144_644 * 768
+    # A sixteenth of them at once, and of few tokens 2^25.
+    assert memory(SODA, 8, "32").logits == 8 * memory(SODA, 1, "32").logits == 8 * 4 * 256 * 144_644
+    assert memory(SODA, 1, "bf16").logits == 6 * 256 * 144_644 + 2 * 144_644 * 768
+    assert memory(replace(SODA, sequence_length=1024), 1, "32").logits == 4 * 231 * 144_644
     assert memory(replace(SODA, sequence_length=2), 1, "32").logits == 4 * 2 * 144_644
 
 

@@ -47,6 +47,7 @@ def trained(
     """Result, weights, metrics and validations; trained anew, or carried on, at every call."""
     place = place_of(study, run)
     place.result_file.unlink(missing_ok=True)
+    shutil.rmtree(place.weights, ignore_errors=True)
     result = train(run, study, options=options, cadence=CADENCE)
     kept = checkpoints.load_newest(place.weights, run.id)
     assert kept is not None

@@ -1,4 +1,4 @@
-"""What the loggers hold is what metrics.csv holds, however often a run is taken up."""
+"""What the loggers hold is what metrics.csv and validation.csv hold, however often a run is taken up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from isoflop.training.options import Options
 from isoflop.training.run import run as train
 
 CADENCE = Cadence(log=5, checkpoint=20)
+#: Tokens between two validations: at steps of which some have a row of metrics, too.
+EVERY = 300
 
 
 def with_a_stop(run: Run, study: Path, options: Options) -> Path:
@@ -36,8 +38,13 @@ def with_a_stop(run: Run, study: Path, options: Options) -> Path:
     return StudyDirectory(study).run(run.id).root
 
 
-def rows(root: Path) -> pd.DataFrame:
-    return pd.read_csv(root / "metrics.csv").set_index("step")
+def values(root: Path) -> dict[str, dict[int, float]]:
+    """What the run's files tell, by name and step."""
+    metrics, validations = (pd.read_csv(root / f"{name}.csv").set_index("step") for name in ("metrics", "validation"))
+    assert metrics.index.tolist() == list(range(5, 61, 5))
+    assert validations.index.tolist() == [10, 19, 29, 38, 47, 57, 60]
+    tables = ("", metrics), ("validation/", validations)
+    return {f"{prefix}{name}": table[name].dropna().to_dict() for prefix, table in tables for name in table}
 
 
 # Of the package's own protocol buffers.
@@ -49,20 +56,17 @@ def test_tensorboard_has_every_row_once(
 
     monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
     run = planned()
-    root = with_a_stop(run, study, Options(loggers=("csv", "tensorboard")))
-    expected = rows(root)
+    root = with_a_stop(run, study, Options(loggers=("csv", "tensorboard"), validate_every=EVERY))
+    expected = values(root)
     events = [event for path in (root / "tensorboard").iterdir() for event in EventFileLoader(str(path)).Load()]
-    found = {name: {} for name in expected.columns}
+    found: dict[str, dict[int, float]] = {name: {} for name in expected}
     for event in events:
         for value in event.summary.value:
             assert event.step not in found[value.tag], "a row is there twice"
             found[value.tag][event.step] = value.tensor.float_val[0]
-    for name in expected.columns:
-        assert list(found[name]) == expected.index.tolist() == list(range(5, 61, 5))
-        assert list(found[name].values()) == pytest.approx(expected[name].tolist(), rel=1e-6)
+    assert found == {name: pytest.approx(steps, rel=1e-6) for name, steps in expected.items()}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `loggers` is not installed")
 @pytest.mark.filterwarnings("ignore")
 def test_weights_and_biases_offline_has_every_row_once(
     study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
@@ -71,17 +75,21 @@ def test_weights_and_biases_offline_has_every_row_once(
 
     monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(study))
     run = planned()
-    root = with_a_stop(run, study, Options(loggers=("wandb",)))
+    root = with_a_stop(run, study, Options(loggers=("wandb",), validate_every=EVERY))
     (path,) = (root / "wandb").glob("offline-run-*/*.wandb")
     assert run.id in path.name
     records = [Record.FromString(data) for data in log_records(path.read_bytes())]
     history = [record.history for record in records if record.WhichOneof("record_type") == "history"]
-    found = [{(item.key or item.nested_key[0]): json.loads(item.value_json) for item in row.item} for row in history]
-    expected = rows(root)
-    assert [row.pop("_step") for row in found] == expected.index.tolist()
-    for name in expected.columns:
-        assert [row[name] for row in found] == expected[name].tolist()
+    found: dict[str, dict[int, float]] = {}
+    for row in history:
+        told = {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in row.item}
+        for name in told.keys() - {"_step", "_runtime", "_timestamp"}:
+            assert told["_step"] not in found.setdefault(name, {}), "a row is there twice"
+            found[name][told["_step"]] = told[name]
+    assert found == values(root)
 
 
 def log_records(content: bytes) -> Iterator[bytes]:

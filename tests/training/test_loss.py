@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from isoflop.flops import Shape
+from isoflop.planning import hardware
 from isoflop.training import loss as losses_module
 from isoflop.training.loss import LossByType, chunked_loss, plain_loss, token_losses, training_loss, validation_columns
 from isoflop.training.model import Decoder
@@ -122,7 +123,7 @@ def head_and_features(tokens: int, width: int) -> tuple[torch.Tensor, torch.Tens
 def test_the_chunked_loss_is_the_plain_one_in_value_and_gradients(z_loss: float) -> None:
     """At SODA's vocabulary, over more than one chunk: within 1e-5 of their size."""
     features, weight, targets = head_and_features(300, 24)
-    assert losses_module.chunk_rows(VOCABULARY) < 300
+    assert hardware.chunk_rows(VOCABULARY, 300) < 300
     plain, plain_losses = plain_loss(features @ weight.T, targets, z_loss)
     expected = torch.autograd.grad(0.3 * plain, (features, weight))
     chunked, losses = chunked_loss(features, weight, targets, z_loss)
@@ -155,8 +156,15 @@ def test_the_chunked_loss_takes_less_than_a_tenth_of_the_memory(peak: Any) -> No
     assert peaks[1] < peaks[0] / 10
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "tokens", "rows"), [(2**14, 100, 100), (2**14, 4096, 2048), (2**14, 2**16, 4096)]
+)
+def test_chunks_are_few_and_large_where_there_are_many_tokens(vocabulary: int, tokens: int, rows: int) -> None:
+    assert hardware.chunk_rows(vocabulary, tokens) == rows
+
+
 def test_under_autocast_the_chunks_do_as_the_plain_loss_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses_module, "CHUNK_LOGITS", 64 * 20)
+    monkeypatch.setattr(hardware, "CHUNK_LOGITS", 64 * 20)
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(70, 32, generator=generator, requires_grad=True)
     weight = torch.randn(64, 32, generator=generator, requires_grad=True)
@@ -183,7 +191,7 @@ def test_a_model_takes_the_way_that_its_vocabulary_asks_for(tied: bool, monkeypa
 
     calls: list[int] = []
     monkeypatch.setattr(losses_module, "CHUNKED_VOCABULARY", 50)
-    monkeypatch.setattr(losses_module, "CHUNK_LOGITS", 50 * 10)
+    monkeypatch.setattr(hardware, "CHUNK_LOGITS", 50 * 10)
     monkeypatch.setattr(losses_module, "plain_loss", lambda *given: pytest.fail("not chunked"))
     decoder.head.register_forward_hook(lambda module, given, logits: calls.append(len(logits)))
     chunked, losses = training_loss(decoder, tokens, 1e-2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 import torch
 
 from isoflop.errors import InputError
+from isoflop.planning import hardware
 from isoflop.planning.probes import Probe, settings_of
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
-from isoflop.training import checkpoints, options
+from isoflop.training import checkpoints, module, options
 from isoflop.training import loss as losses
+from isoflop.training.model import Decoder
 from isoflop.training.options import Options
 from isoflop.training.run import run as train
 
@@ -21,6 +24,7 @@ def trained(run: Run, study: Path, asked: Options) -> tuple[float, dict[str, tor
     """The held-out loss and the final weights; trained anew at every call."""
     place = StudyDirectory(study).run(run.id)
     place.result_file.unlink(missing_ok=True)
+    shutil.rmtree(place.weights, ignore_errors=True)
     result = train(run, study, options=replace(asked, keep_weights=True))
     kept = checkpoints.load_newest(place.weights, run.id)
     assert kept is not None
@@ -35,7 +39,7 @@ def test_micro_batches_of_1_2_4_agree(
     """After 60 steps: the loss to 1e-5, whichever way it is taken."""
     if chunked:
         monkeypatch.setattr(losses, "CHUNKED_VOCABULARY", 2)
-        monkeypatch.setattr(losses, "CHUNK_LOGITS", 400)
+        monkeypatch.setattr(hardware, "CHUNK_LOGITS", 400)
     run = planned(batch_size=4, z_loss=1e-4)
     seen: list[int] = []
     kept = losses.Decoder.features
@@ -52,6 +56,20 @@ def test_micro_batches_of_1_2_4_agree(
         rows = {0: [4], 4: [4], 2: [2, 2], 1: [1] * 4, 3: [2, 2]}[micro_batch]
         assert seen[: 60 * len(rows)] == 60 * rows
     assert found == [pytest.approx(found[0], abs=1e-5)] * 5
+
+
+def test_parts_of_a_step_differ_from_the_whole_by_rounding_alone(
+    study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In double precision: over so many steps at such a rate, single precision's rounding grows to 1e-4 and more."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)
+    monkeypatch.setattr(module, "Decoder", lambda *given, **named: Decoder(*given, **named).double())
+    run = planned(batch_size=3, steps=400, decay_steps=80, learning_rate=0.025)
+    (whole, weights), *others = (trained(run, study, Options(micro_batch=size)) for size in (0, 1, 2))
+    assert weights["embedding.weight"].dtype == torch.float64
+    for loss, parts in others:
+        assert loss == pytest.approx(whole, abs=1e-9)
+        assert all((parts[name] - weight).abs().max() < 1e-7 for name, weight in weights.items())
 
 
 def test_where_memory_ends_there_are_more_passes_than_asked_for(planned: Callable[..., Run]) -> None:
@@ -92,11 +110,15 @@ def test_recomputing_gives_the_same_weights_bit_for_bit(
 
 # Of torch's own look at what enters a block.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_compiled_blocks_give_the_same_loss(
-    study: Path, planned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chunked", [True, False])
+def test_compiled_they_give_the_same_loss(
+    study: Path, planned: Callable[..., Run], chunked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced and run as they are: a compiler would take its seconds. Weights keep their names."""
     monkeypatch.setattr(options, "BACKEND", "aot_eager")
+    if chunked:
+        monkeypatch.setattr(losses, "CHUNKED_VOCABULARY", 2)
+        monkeypatch.setattr(hardware, "CHUNK_LOGITS", 400)
     run = planned(steps=20)
     (loss, weights), (compiled, others) = (trained(run, study, Options(compile=choice)) for choice in (False, True))
     assert compiled == pytest.approx(loss, abs=1e-5)
