@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from isoflop import store, table_files
-from isoflop.errors import NoAnswerError, RunError
+from isoflop.errors import RunError
+from isoflop.interpretation import Interpretation, interpret, keep
 from isoflop.launching.causes import Cause
 from isoflop.launching.states import RunState, Survey, failed_because, survey
-from isoflop.planning.recipes import named
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
@@ -25,21 +25,14 @@ if TYPE_CHECKING:
 
     from isoflop.fitting.ablation import Ablation
     from isoflop.fitting.law import Law
+    from isoflop.planning.foretold import Foretold
     from isoflop.recommendation import Recommendation
-    from isoflop.recommendation.ladder import Ladder
-    from isoflop.recommendation.resources import Machine
     from isoflop.reporting.content import Content, Progress, Work
 
 Format = Literal["html", "md", "png"]
 
 #: What a study that was run is reported as.
 FORMATS: tuple[Format, ...] = ("html", "png")
-
-#: How far beyond its largest budget a study is asked to look.
-_NEXT = 10
-
-#: Why a study with axes has none.
-NO_LAW = "a study with axes compares its arms and fits no law"
 
 #: Parameters below which a study says of itself that it is a smoke test.
 _SMALL_MODELS = 1e6
@@ -58,13 +51,35 @@ class Outcome:
 
     directory: Path
     points: pd.DataFrame
-    law: Law | None
-    recommendation: Recommendation | None
-    reason: str | None
+    said: Interpretation
     report: Path
     figures: Path
     written: tuple[Path, ...]
-    ablation: Ablation | None = None
+
+    @property
+    def law(self) -> Law | None:
+        """The fitted law."""
+        return self.said.law
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """What to train next by it."""
+        return self.said.recommendation
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no law."""
+        return self.said.reason
+
+    @property
+    def ablation(self) -> Ablation | None:
+        """The arms of a study with axes, side by side."""
+        return self.said.ablation
+
+    @property
+    def foretold(self) -> Foretold:
+        """What was forecast, and what came."""
+        return self.said.foretold
 
     @property
     def provisional(self) -> bool:
@@ -146,30 +161,16 @@ def _read(
 ) -> Outcome:
     study = Study.load(place.study_file)
     if before is not None and _done(before.points) == _done(points):
-        found = _Reading(before.law, before.recommendation, before.reason, before.ablation)
+        found = before.said
     else:
-        found = _interpret(study, place, points)
+        found = interpret(study, place, points)
     if out is None:
         table_files.write_table(place.points_file, points)
-        for value, path in ((found.law, place.law_file), (found.ablation, place.ablation_file)):
-            if value is None:
-                path.unlink(missing_ok=True)
-            else:
-                store.write_json(path, value.to_json())
+        keep(found, place)
     content = _content(study, place, points, found, refresh)
     target = StudyDirectory(place.root if out is None else out)
     written = _write(content, target, formats)
-    return Outcome(
-        directory=place.root,
-        points=points,
-        law=found.law,
-        recommendation=found.recommendation,
-        reason=found.reason,
-        report=target.report_file,
-        figures=target.figures,
-        written=tuple(written),
-        ablation=found.ablation,
-    )
+    return Outcome(place.root, points, found, target.report_file, target.figures, tuple(written))
 
 
 def _done(points: pd.DataFrame) -> list[tuple[str, float]]:
@@ -178,68 +179,11 @@ def _done(points: pd.DataFrame) -> list[tuple[str, float]]:
     return list(zip(table["run"], table["loss"], strict=True))
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What points say: a law and a recommendation, or an ablation, or why there is none."""
-
-    law: Law | None = None
-    recommendation: Recommendation | None = None
-    reason: str | None = None
-    ablation: Ablation | None = None
-
-
-def _interpret(study: Study, place: StudyDirectory, points: pd.DataFrame) -> _Reading:
-    from isoflop.fitting import fit
-    from isoflop.recommendation import recommend
-
-    if study.axes:
-        return _compared(study, points)
-    try:
-        law = fit(points, window=study.fit.window)
-    except NoAnswerError as error:
-        return _Reading(reason=str(error))
-    largest = float(points.loc[points["in_grid"], "budget"].max())
-    return _Reading(law, recommend(law, flops=_NEXT * largest, ladder=ladder(study, place), machine=_machine(study)))
-
-
-def compared(study: Study, points: pd.DataFrame) -> Ablation:
-    """The arms of a study with axes side by side; `NoAnswerError` while no run of them is done."""
-    from isoflop.fitting.ablation import compare
-    from isoflop.planning.ablation import factors
-
-    return compare(points, factors(study), study.name)
-
-
-def _compared(study: Study, points: pd.DataFrame) -> _Reading:
-    try:
-        return _Reading(reason=NO_LAW, ablation=compared(study, points))
-    except NoAnswerError as error:
-        return _Reading(reason=str(error))
-
-
-def ladder(study: Study, place: StudyDirectory) -> Ladder | None:
-    """The shapes of a study's recipe, with how it trains them; None while no run tells the vocabulary."""
-    from isoflop.recommendation.ladder import Ladder
-
-    runs = place.run_ids()
-    if not runs:
-        return None
-    return Ladder(named(study.recipe), place.load_run(runs[0]).shape.vocabulary, study.model)
-
-
-def _machine(study: Study) -> Machine | None:
-    """What the study's hardware is to a recommendation; as many of its accelerators as the model needs."""
-    from isoflop.recommendation.resources import Machine
-
-    hardware = study.hardware
-    return None if hardware is None else Machine(hardware.accelerator, None, hardware.mfu, hardware.price)
-
-
 def _content(
     study: Study,
     place: StudyDirectory,
     points: pd.DataFrame,
-    found: _Reading,
+    found: Interpretation,
     refresh: float | None,
 ) -> Content:
     from isoflop.reporting.content import Content
@@ -261,6 +205,8 @@ def _content(
         study_text=place.study_file.read_text(encoding="utf-8"),
         made_with=tuple(_made_with(study, place, seen, list(results.values()))),
         window=study.fit.window,
+        foretold=tuple(found.foretold.sentences()),
+        audit=store.read_audit(place),
     )
 
 

@@ -4,7 +4,7 @@
 
     <study>/study.yaml  plan.parquet  plan.csv  corpus/  runs/<id>/  points.parquet  points.csv  law.json  report.html
             figures/    crews/  claims/  submissions/  code/  trunks/<id>/  rehearsal.json
-            adopted/    choices.json  probes.json  ablation.json
+            adopted/    choices.json  probes.json  audit.json  forecast.json  ablation.json
     runs/<id>/run.json  status.json  metrics.csv  validation.csv  checkpoints/  weights/  result.json  log/
               cancelled.json  outputs/  exchange/
     trunks/<id>/trunk.json  checkpoints/
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isoflop.fitting.law import Law
+    from isoflop.fitting.sensitivity import Sensitivity
     from isoflop.planning.probes import Probes
     from isoflop.study import Study
 
@@ -77,8 +78,23 @@ class StudyDirectory:
 
     @property
     def search_file(self) -> Path:
-        """What is searched where the runs are trials; where it stands, they are no points of a study."""
+        """What is searched, where the runs are the trials of a search."""
         return self.root / "search.json"
+
+    @property
+    def variations_file(self) -> Path:
+        """Which run varies which, where the runs are an audit's."""
+        return self.root / "variations.json"
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the runs here serve a study that they are no points of: a search's, or an audit's."""
+        return self.search_file.exists() or self.variations_file.exists()
+
+    @property
+    def audit_file(self) -> Path:
+        """What the audit of the study found."""
+        return self.root / "audit.json"
 
     def corpus_of(self, study: Study) -> Path:
         """The token shards that the runs of `study` read: those that it names, or its own embedded ones."""
@@ -135,6 +151,11 @@ class StudyDirectory:
     def choices_file(self) -> Path:
         """What `isoflop next` proposed, in order."""
         return self.root / "choices.json"
+
+    @property
+    def forecast_file(self) -> Path:
+        """What was forecast of the study's runs, and what came."""
+        return self.root / "forecast.json"
 
     @property
     def submissions(self) -> Path:
@@ -207,6 +228,18 @@ def read_law(path: Path) -> Law:
         return Law.from_json(read_json(path))
     except InputError as error:
         raise CorruptFileError(f"{path}: {error}") from error
+
+
+def read_audit(study: StudyDirectory) -> Sensitivity | None:
+    """What an audit of the study found, None where there was none; `CorruptFileError` where the file is none."""
+    from isoflop.fitting.sensitivity import Sensitivity
+
+    if not study.audit_file.exists():
+        return None
+    try:
+        return Sensitivity.from_json(read_json(study.audit_file))
+    except InputError as error:
+        raise CorruptFileError(f"{study.audit_file}: {error}; isoflop audit makes it anew once it is gone") from error
 
 
 def points(directory: str | Path) -> pd.DataFrame:

@@ -175,6 +175,18 @@ def execute(
     `prepared` writes everything that workers need and returns the plan; it is called while the study is held. The
     rest, and the errors, are `run`'s.
     """
+    launch(place, prepared, profile, watcher, patience)
+    return read(place.root)
+
+
+def launch(
+    place: StudyDirectory,
+    prepared: Callable[[], Plan],
+    profile: Profile | None,
+    watcher: Watcher,
+    patience: float = 10.0,
+) -> None:
+    """Launch what is left of a plan and wait for it; see `execute`."""
     from isoflop.launching.local import Local
     from isoflop.launching.tending import Slurm
 
@@ -191,7 +203,6 @@ def execute(
             local.launch(place, unfinished, watcher.event)
     if not isinstance(profile, LocalProfile):
         Slurm(profile).launch(place, unfinished, watcher.event)
-    return read(place.root)
 
 
 def submit(
@@ -224,8 +235,10 @@ def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
 
 def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -> None:
     """Refuse what cannot be run (None: by whichever profile), before anything is written; then make its directory."""
-    if place.search_file.exists():
-        raise InputError(f"a study must have a directory of its own, but {place.root} holds the trials of a search")
+    if place.is_part:
+        raise InputError(
+            f"a study must have a directory of its own, but {place.root} holds the runs of a search or of an audit"
+        )
     if not place.rehearsed:
         if study.trainer is None or study.trainer.lightning is not None:
             require("train", "torch", "lightning")

@@ -7,8 +7,8 @@ What is scaled down, and nothing else:
   four in two arms, under the same name; whatever looks at what training leaves (``status``, ``logs``, ``retry``,
   ``export``, ``corpus``) looks at that one, and a run that is named is replaced by the first of these, once it is sure
   that the study shown has a run of that name.
-- What reads *losses* (``fit``, ``report``, ``recommend``) reads a rehearsal of the study shown, all its runs on losses
-  of a known law: the six have none. ``rehearse`` pretends to take 0.2 seconds.
+- What reads *losses* (``fit``, ``report``, ``recommend``, ``audit``) reads a rehearsal of the study shown, all its runs
+  on losses of a known law: the six have none. ``rehearse`` pretends to take 0.2 seconds.
 - Codecs whose weights nobody ships give way to the one that is fitted, and that one is small.
 - ``make`` is asked what it would do (``make -n``).
 - What needs a cluster or GPUs (`elsewhere`) has its options checked here; a test marked ``slurm`` does the tutorial

@@ -6,13 +6,16 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from isoflop import results, store, workflow
 from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.launching.states import cancel
+from isoflop.planning.foretold import Promise
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
+from isoflop.study_grid import PriorChoice
 
 CONTENT = {
     "name": "known",
@@ -130,8 +133,8 @@ def test_watching_rewrites_the_page_until_all_is_done_and_fits_only_what_is_new(
     place, planned = make(tmp_path, done=0)
     donor, _ = make(tmp_path / "donor")
     fits, seen = [], []
-    real = results._interpret
-    monkeypatch.setattr(results, "_interpret", lambda *given: fits.append(1) or real(*given))
+    real = results.interpret
+    monkeypatch.setattr(results, "interpret", lambda *given: fits.append(1) or real(*given))
 
     def tell(outcome):
         page = place.report_file.read_text()
@@ -158,3 +161,42 @@ def test_who_is_stopped_while_watching_leaves_a_page_that_does_not_reload(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         results.watch(place.root, ["html"], tell=stop)
     assert 'http-equiv="refresh"' not in place.report_file.read_text()
+
+
+def test_what_was_forecast_is_scored_and_forecast_once_for_the_same_runs(copy, monkeypatch):
+    outcome = results.read(copy.root)
+    record = store.read_json(copy.forecast_file)
+    assert record["came"] == outcome.foretold.to_json()
+    (grid, minima) = outcome.foretold.sentences()
+    assert "b/a ±" in grid
+    assert "4 came" in minima
+    assert grid in copy.report_file.read_text()
+    monkeypatch.setattr(Promise, "of_points", lambda *_, **__: pytest.fail("forecast again"))
+    assert results.read(copy.root).foretold == outcome.foretold
+    # Of another grid it is another forecast.
+    table = pd.read_parquet(copy.plan_file)
+    table.iloc[1:].to_parquet(copy.plan_file)
+    with pytest.raises(pytest.fail.Exception, match="forecast again"):
+        results.read(copy.root)
+
+
+def test_without_a_prior_nothing_was_forecast(tmp_path):
+    grid = {**CONTENT["grid"], "generator": "rule", "prior": None, "sizes": [448, 512, 640, 768, 896, 1024, 1280, 1536]}
+    grid = {name: value for name, value in grid.items() if name not in {"width", "prior", "runs_per_budget"}}
+    place, _ = make(tmp_path / "study", content={**CONTENT, "grid": {**grid, "min_cells": 3}})
+    outcome = results.read(place.root, ["html"])
+    assert outcome.foretold.sentences() == []
+    assert not place.forecast_file.exists()
+
+
+def test_a_prior_whose_law_is_gone_is_named(copy, tmp_path):
+    results.read(copy.root, ["html"])
+    prior = tmp_path / "law.json"
+    shutil.copy(copy.law_file, prior)
+    study = Study.load(copy.study_file)
+    grid = study.grid.model_copy(update={"prior": PriorChoice(law=prior)})
+    store.write_text(copy.study_file, study.model_copy(update={"grid": grid}).to_yaml())
+    assert results.read(copy.root, ["html"]).foretold.widths
+    prior.unlink()
+    (said,) = results.read(copy.root, ["html"]).foretold.sentences()
+    assert "No forecast of the grid is scored: the prior's law" in said

@@ -14,6 +14,7 @@ import typer
 
 from isoflop import __version__
 from isoflop.cli import (
+    auditing,
     checking,
     choosing,
     corpus,
@@ -64,6 +65,7 @@ tuning.register(app)
 watching.register(app)
 reading.register(app)
 choosing.register(app)
+auditing.register(app)
 recommending.register(app)
 exporting.register(app)
 tokenizing.register(app)

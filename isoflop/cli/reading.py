@@ -254,15 +254,15 @@ def _fit_arms(
     arms: tuple[Study, StudyDirectory], where: list[str], out: Path | None, figures: Path | None, as_json: bool
 ) -> None:
     """Compare the arms of a study with axes, and say that no law is fitted."""
-    from isoflop import results, store
+    from isoflop import interpretation, store
     from isoflop.reporting.content import Content
     from isoflop.reporting.figures import draw, write_figures
     from isoflop.tables import choose_rows
 
     study, place = arms
     points = choose_rows(store.points(place.root), where)
-    found = results.compared(study, points)
-    say(f"no law: {results.NO_LAW}")
+    found = interpretation.compared(study, points)
+    say(f"no law: {interpretation.NO_LAW}")
     if out is not None:
         store.write_json(out, found.to_json())
         say(f"wrote {out}")

@@ -200,7 +200,7 @@ def _source(law: str) -> tuple[Source, Ladder | None]:
 
 def _studied(directory: Path) -> Ladder | None:
     """The ladder of a study directory; None while it has no runs, which know the vocabulary."""
-    from isoflop.results import ladder
+    from isoflop.interpretation import ladder
     from isoflop.store import StudyDirectory
     from isoflop.study import Study
 

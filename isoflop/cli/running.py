@@ -84,6 +84,8 @@ def run(
         typer.echo(str(outcome.law) if outcome.law else f"no law: {outcome.reason}")
     if outcome.recommendation:
         typer.echo(f"\n{outcome.recommendation}")
+    for sentence in outcome.foretold.sentences():
+        typer.echo(sentence)
     typer.echo(f"\nreport: {outcome.report}")
 
 
@@ -98,6 +100,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "recommendation": outcome.recommendation.to_json() if outcome.recommendation else None,
         "ablation": outcome.ablation.to_json() if outcome.ablation else None,
         "report": outcome.report,
+        "foretold": outcome.foretold.to_json(),
     }
 
 

@@ -100,6 +100,7 @@ def _document(place: StudyDirectory, survey: Survey, glance: Glance) -> dict[str
             "reasons": list(glance.reasons),
             "silent": glance.silent,
         },
+        "foretold": _foretold(place) or None,
         "runs": [run.to_json() for run in survey.runs],
     }
 
@@ -125,7 +126,15 @@ def _page(place: StudyDirectory, survey: Survey, glance: Glance) -> RenderableTy
             *(str(count[state] or "") for state in _STATES[1:]),
             f"{min(losses):.4f}" if losses else "",
         )
-    return Group(table, *_sentences(survey, glance))
+    return Group(table, *_sentences(survey, glance), *_foretold(place).get("sentences", []))
+
+
+def _foretold(place: StudyDirectory) -> dict[str, Any]:
+    """What was forecast of the study and what came, as its last report has it; empty before."""
+    from isoflop.store import read_json
+
+    came: dict[str, Any] = read_json(place.forecast_file).get("came", {}) if place.forecast_file.exists() else {}
+    return came
 
 
 def _bar(fraction: float) -> str:

@@ -30,6 +30,7 @@
     evidence, checks, checks_minima       what could be wrong, each in a sentence
     law, text, groups      the result: one value with JSON and text; one a group
     scoring                a law against runs that came later
+    reading, effects, shifts, sensitivity how far a law moves where a study is designed otherwise
     intervals, words       a value with its interval; numbers as people say them
 
 >>> import pandas as pd                                                             # doctest: +SKIP

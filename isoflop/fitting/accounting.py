@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isoflop.errors import NoAnswerError
-from isoflop.fitting.cells import cells_of
 from isoflop.fitting.conventions import params_by
 from isoflop.fitting.cost import fit_cost
 from isoflop.fitting.methods import Methods, SurfaceOptions
-from isoflop.fitting.minima import Method, Status, find_minimum, profiles
-from isoflop.fitting.parabola import FEWEST
-from isoflop.fitting.parametric import fit_surface
+from isoflop.fitting.minima import Method
 from isoflop.fitting.points import Points
-from isoflop.fitting.powerlaw import fit_lines
-from isoflop.fitting.repetition import tokens_worth
+from isoflop.fitting.reading import Way, read
 from isoflop.flops import ParamsConvention
 
 if TYPE_CHECKING:
@@ -73,39 +69,18 @@ def under_conventions(
         if not (np.isfinite(params) & (params > 0)).all():
             continue
         counted = replace(points, params=params)
-        minima = _through_minima(counted, window, method)
+        minima = _exponents(counted, Way(False, window, method, surface))
         if is_6nd:
             counted = replace(counted, flops=6 * params * points.tokens)
-        parametric = _by_surface(counted, surface, repetition)
+        parametric = _exponents(counted, Way(True, window, method, surface, repetition))
         a, b = parametric if leads else minima
         found.append(ConventionExponents(convention, False, a, b, *minima, *parametric))
     return tuple(found)
 
 
-def _through_minima(points: Points, window: int, method: Method) -> tuple[float | None, float | None]:
-    order = np.lexsort((points.row, points.params, points.budget))
-    minima = [find_minimum(profile, window, method) for profile in profiles(points.only(order))]
-    interior = [minimum for minimum in minima if minimum.status is Status.INTERIOR]
-    if len(interior) < FEWEST:
-        return None, None
-    x = np.log([minimum.flops for minimum in interior])
-    y = np.log([[minimum.params or 0.0, minimum.tokens or 0.0] for minimum in interior]).T
-    a, b = fit_lines(x, y, np.ones(y.shape, dtype=bool)).slope.tolist()
-    return a, b
-
-
-def _by_surface(points: Points, options: SurfaceOptions, repetition: float | None) -> tuple[float | None, float | None]:
-    cells = cells_of(points, profiles(points))
+def _exponents(points: Points, way: Way) -> tuple[float | None, float | None]:
     try:
-        surface = fit_surface(
-            cells.params,
-            tokens_worth(cells.tokens, cells.unique_tokens, repetition),
-            cells.loss,
-            **options.on(cells),
-        )
+        found = read(points, way, float(points.flops.max()))
     except NoAnswerError:
         return None, None
-    if not surface.trusted:
-        return None, None
-    cost = fit_cost(points.flops, points.params, points.tokens)
-    return surface.exponents(float(np.exp(np.log(points.flops).mean())), cost)
+    return found.a, found.b

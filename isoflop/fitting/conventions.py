@@ -57,3 +57,19 @@ def params_by(table: pd.DataFrame, convention: ParamsConvention) -> Floats:
             f"and lacks params_{convention}"
         )
     return numbers(table, "params")
+
+
+def across(params: Floats, one: Floats, other: Floats) -> Floats:
+    """N by another convention, of models of `params` by `one`, told by sizes that both conventions name, shape (n,).
+
+    Between the sizes along straight lines in logarithms, and beyond them on along the outermost ones; so there and
+    back again is where one was.
+    """
+    x, first = np.unique(np.log(one), return_index=True)
+    y = np.log(other)[first]
+    if len(x) == 1:
+        return np.asarray(params * np.exp(y[0] - x[0]), dtype=np.float64)
+    at = np.log(params)
+    part = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    slope = (y[part + 1] - y[part]) / (x[part + 1] - x[part])
+    return np.asarray(np.exp(y[part] + slope * (at - x[part])), dtype=np.float64)

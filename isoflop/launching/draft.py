@@ -70,8 +70,8 @@ class Draft:
 
     @property
     def fits(self) -> bool:
-        """Whether the runs make a study that is fitted in the end; the trials of a search do not."""
-        return not self.place.search_file.exists()
+        """Whether the runs make a study that is fitted in the end; a search's trials and an audit's runs do not."""
+        return not self.place.is_part
 
     def write(self, reached: Callable[[Point], None]) -> None:
         """Write the intent."""

@@ -318,12 +318,14 @@ def _hold_outs(
 
 def _passed(finished: Finished, held: Sequence[Held]) -> bool:
     """Whether the last two runs held out are done and came out as they were forecast."""
-    return len(held) >= HELD_OUT and all(_as_forecast(finished, each) for each in held[-HELD_OUT:])
+    return len(held) >= HELD_OUT and all(came_as_forecast(finished, each) for each in held[-HELD_OUT:])
 
 
-def _as_forecast(finished: Finished, held: Held) -> bool:
+def came_as_forecast(finished: Finished, held: Held) -> bool | None:
+    """Whether a run that was held out came within its interval; None while it is not done."""
     apart = np.hypot(np.log(finished.params / held.params), np.log(finished.tokens / held.tokens))
-    return any(held.low <= math.log(loss) <= held.high for loss in finished.loss[apart < SAME_CELL])
+    losses = finished.loss[apart < SAME_CELL]
+    return any(held.low <= math.log(loss) <= held.high for loss in losses) if len(losses) else None
 
 
 def half_width_of(law: Law, goal: Goal) -> float:

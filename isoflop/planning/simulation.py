@@ -59,9 +59,14 @@ class Cells:
         rows = [(run.budget, run.flops, float(run.shape.parameters.total), float(run.tokens)) for run in plan.runs]
         if not rows:
             raise InputError("a forecast needs a plan with runs, but got none")
-        names = {name: place for place, name in enumerate(dict.fromkeys(run.trunk for run in plan.runs))}
-        budget, flops, params, tokens = np.array(rows).T
-        return cls._sorted(budget, flops, params, tokens, np.array([names[run.trunk] for run in plan.runs]))
+        return cls.named(np.array(rows).T, [run.trunk for run in plan.runs])
+
+    @classmethod
+    def named(cls, columns: Floats, trunks: Sequence[str]) -> Cells:
+        """Runs by budget, C, N and D, shape (4, n), and the names of their trunks."""
+        budget, flops, params, tokens = columns
+        names = {name: place for place, name in enumerate(dict.fromkeys(trunks))}
+        return cls._sorted(budget, flops, params, tokens, np.array([names[trunk] for trunk in trunks]))
 
     @classmethod
     def spaced(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from isoflop.fitting.ablation import Ablation
     from isoflop.fitting.law import Law
+    from isoflop.fitting.sensitivity import Sensitivity
     from isoflop.recommendation import Recommendation
 
 
@@ -110,6 +111,10 @@ class Content:
         Sizes of the parabolas that show minima where there is no law yet.
     ablation
         Of a study with axes, in place of a law: its arms side by side.
+    foretold
+        What was forecast of the study, and what came, a sentence each.
+    audit
+        How far the law moves with the design; None where that was not audited.
     """
 
     study_name: str
@@ -124,6 +129,8 @@ class Content:
     made_with: tuple[tuple[str, str], ...] = ()
     window: int | Literal["all"] = 5
     ablation: Ablation | None = None
+    foretold: tuple[str, ...] = ()
+    audit: Sensitivity | None = None
 
     @cached_property
     def judged(self) -> Points:

@@ -17,7 +17,7 @@ from isoflop.reporting.ablation import ablation_tables
 from isoflop.reporting.content import Content
 from isoflop.reporting.profiles import minima_of
 from isoflop.reporting.runs import rows
-from isoflop.reporting.tables import minima_table, progress_table, types_table
+from isoflop.reporting.tables import audit_table, minima_table, progress_table, types_table
 from isoflop.store import write_text
 
 _MARKS = re.compile(r"([\\`*_\[\]|~#])")
@@ -55,8 +55,10 @@ def render_markdown(content: Content, pictures: Sequence[str] = ()) -> str:
         *_minima(content),
         *_types(content),
         *_checks(content),
+        *_audit(content),
         "## How this was made",
         "",
+        *(f"- {plain(each)}" for each in content.foretold),
         *(f"- {plain(name)}: {plain(value)}" for name, value in sentences.provenance(content)),
         f"- report: isoflop {isoflop.__version__}",
     ]
@@ -139,6 +141,16 @@ def _types(content: Content) -> list[str]:
     names = ("name", "a", "b", "ratio", "size", "turned", "verdict")
     body = [[each[name] for name in names] for each in types_table(content.law.types)]
     return ["## Token types", "", *_table(header, body)]
+
+
+def _audit(content: Content) -> list[str]:
+    if content.audit is None:
+        return []
+    header = ["another choice", "losses", "a", "b", "b/a", content.audit.said("params"), "what to know"]
+    names = ("name", "loss", "a", "b", "ratio", "params", "note")
+    body = [[each[name] for name in names] for each in audit_table(content.audit)]
+    told = [f"- {plain(each)}" for each in sentences.audited(content)]
+    return ["## How far the design moves it", "", *told, "", *_table(header, body)]
 
 
 def _interval(text: str) -> str:

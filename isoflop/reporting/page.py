@@ -30,7 +30,7 @@ from isoflop.reporting.findings import hold_out_panels, influence_panel, law_pan
 from isoflop.reporting.profiles import minima_of, profiles_panel
 from isoflop.reporting.runs import Row, rows
 from isoflop.reporting.style import DARK, LIGHT, hex_ramp
-from isoflop.reporting.tables import minima_table, progress_table, runs_table, types_table
+from isoflop.reporting.tables import audit_table, minima_table, progress_table, runs_table, types_table
 from isoflop.store import write_text
 
 if TYPE_CHECKING:
@@ -125,6 +125,13 @@ def render_report(content: Content, drawings: Drawings | None = None) -> str:
         if ablation is None
         else {"tables": ablation_tables(ablation), "findings": ablation.findings, "notes": ablation.notes},
         types=[] if law is None else types_table(law.types),
+        audit=None
+        if content.audit is None
+        else {
+            "told": sentences.audited(content),
+            "size": content.audit.said("params"),
+            "choices": audit_table(content.audit),
+        },
         checks=[] if law is None else _checks(law),
         intervals=[] if law is None else _intervals(law),
         runs=runs_table(content, runs[:_MOST_ROWS]),
@@ -135,7 +142,7 @@ def render_report(content: Content, drawings: Drawings | None = None) -> str:
             for each in content.judged.excluded[: sentences.LISTED]
         ],
         more_excluded=max(len(content.judged.excluded) - sentences.LISTED, 0),
-        method=[] if law is None else sentences.method(law),
+        method=[] if law is None else [*sentences.method(law), *content.foretold],
         provenance=sentences.provenance(content),
         study_text=content.study_text,
         data=_json(data),

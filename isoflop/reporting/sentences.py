@@ -211,6 +211,17 @@ def minimum_words(minimum: Minimum) -> str:
     return f"{minimum.reason}; {minimum.cure}"
 
 
+def audited(content: Content) -> list[str]:
+    """What the audit of the design found, but for single choices; empty without one."""
+    audit, law = content.audit, content.law
+    if audit is None:
+        return []
+    told = [*audit.headlines(), *audit.remarks()]
+    if law is None or law.provenance.points_digest != audit.points_digest:
+        told.insert(0, "Take care: this was found of earlier points, not of those here; isoflop audit does it anew")
+    return [f"{each}." for each in told]
+
+
 def method(law: Law) -> list[str]:
     """How the law was computed."""
     return [

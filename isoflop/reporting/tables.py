@@ -10,6 +10,8 @@ from typing import Any
 
 from isoflop.fitting.intervals import Estimate
 from isoflop.fitting.minima import Minimum, Status
+from isoflop.fitting.sensitivity import Sensitivity, signed
+from isoflop.fitting.shifts import NAMES
 from isoflop.fitting.token_types import TypeLaw
 from isoflop.fitting.words import bound, count, percent, power
 from isoflop.reporting.content import Content, Progress
@@ -61,6 +63,19 @@ def minima_table(minima: Sequence[Minimum]) -> list[dict[str, str]]:
 def types_table(types: Sequence[TypeLaw]) -> list[dict[str, str]]:
     """A row for each token type: its exponents, and where it wants another model than the total."""
     return [_type(each) for each in types]
+
+
+def audit_table(audit: Sensitivity) -> list[dict[str, str]]:
+    """A row for each choice: what it does to the losses and to each quantity, and what to know of it."""
+    return [
+        {
+            "name": shift.name,
+            "loss": "–" if shift.loss is None else f"{signed(shift.loss)} at {shift.cells} cells",
+            **{name: "–" if (move := shift.of(name)) is None else audit.moves(name, move) for name in NAMES},
+            "note": shift.note,
+        }
+        for shift in audit.shifts
+    ]
 
 
 def _type(law: TypeLaw) -> dict[str, str]:

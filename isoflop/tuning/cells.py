@@ -1,14 +1,13 @@
 """The cells of a study at which its recipe is tuned, and the runs of a trial there.
 
-A trial is made of real runs: the recipe's, with some of its constants replaced, planned as every run is. So a run's id
-says what it is, and hyperparameters that come again are runs that are done.
+A trial is made of real runs: the recipe's, with some of its constants replaced (`isoflop.planning.variations`). So
+hyperparameters that come again are runs that are done.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from isoflop.arms import refuse_axes
 from isoflop.errors import InputError
@@ -16,6 +15,7 @@ from isoflop.planning.feasibility import Dropped, Planner
 from isoflop.planning.plan import Plan
 from isoflop.planning.recipes import named
 from isoflop.planning.runs import Run
+from isoflop.planning.variations import varied
 
 #: Budgets whose middle sizes are tuned where nobody says otherwise: the cheapest.
 _BUDGETS = 3
@@ -52,28 +52,7 @@ class Cell:
 
     def runs(self, values: Mapping[str, float], seeds: int) -> tuple[Run, ...] | Dropped:
         """The runs of the trial of `values` (see `snapped`), one for each seed, or why there are none."""
-        recipe, length = self.planner.recipe, self.base.shape.sequence_length
-        batch = round(values.get("batch", 1.0) * self.base.batch_size)
-        rate = recipe.peak_rate(self.base.shape, batch, self.base.tokens) * values.get("lr", 1.0)
-        changed = replace(
-            recipe,
-            ladder=(),
-            # Whatever rules the recipe has, here each constant is what the trial says.
-            learning_rate=rate,
-            rate_tokens_exponent=0.0,
-            rate_width_exponent=0.0,
-            max_rate=math.inf,
-            tokens_per_step=batch * length,
-            target_steps=0,
-            batch_exponent=0.0,
-            min_batch=1,
-            beta2=1 - values["beta2"] if "beta2" in values else recipe.second_moment(batch),
-            beta2_batch=0.0,
-            weight_decay=values.get("weight_decay", recipe.weight_decay),
-        )
-        grid = self.planner.study.grid.model_copy(update={"meet": "steps"})
-        planner = replace(self.planner, recipe=changed, study=self.planner.study.model_copy(update={"grid": grid}))
-        made = [planner.run(self.base.budget, self.base.shape, self.base.seed + seed) for seed in range(seeds)]
+        made = [varied(self.planner, self.base, values, self.base.seed + seed) for seed in range(seeds)]
         dropped = next((each for each in made if isinstance(each, Dropped)), None)
         return dropped or tuple(each for each in made if isinstance(each, Run))
 

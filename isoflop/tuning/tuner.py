@@ -25,6 +25,7 @@ from isoflop.files import read_json
 from isoflop.launching.base import Event
 from isoflop.launching.causes import Cause
 from isoflop.launching.local import Local
+from isoflop.launching.parts import open_part, take_over
 from isoflop.launching.profiles import LocalProfile, Profile
 from isoflop.launching.selection import is_open
 from isoflop.launching.states import cancel
@@ -134,12 +135,7 @@ class Tuner:
                 )
         else:
             store.write_json(path, asked)
-        study = self.cells[0].planner.study
-        store.write_text(self._place.study_file, study.to_yaml())
-        if self.study.rehearsed:
-            store.write_json(self._place.rehearsal_file, read_json(self.study.rehearsal_file))
-        elif study.data.embedded and not self._place.corpus.is_symlink():
-            self._place.corpus.symlink_to(Path("..") / self.study.corpus.name)
+        open_part(self.study, self._place, self.cells[0].planner.study)
 
     def _advance(self, journal: Journal, cell: Cell) -> list[Trial]:
         """End the trials of `cell` that can be, begin those that are due; returns all of them."""
@@ -205,22 +201,9 @@ class Tuner:
         for cell in self.cells:
             for trial in trials[cell.name]:
                 for run in self._runs(cell, trial):
-                    place = self._place.run(run.id)
-                    if not place.run_file.exists():
-                        store.write_json(place.run_file, run.to_dict(), durable=False)
-                    self._adopt(run, place)
+                    take_over(self.study, self._place, run)
                     rows[run.id] = _row(run, trial)
         table_files.write_rows(self._place.plan_file, list(rows.values()))
-
-    def _adopt(self, run: Run, place: RunDirectory) -> None:
-        theirs = self.study.run(run.id)
-        if place.result_file.exists() or not theirs.result_file.exists():
-            return
-        if theirs.metrics_file.exists():
-            store.write_text(place.metrics_file, theirs.metrics_file.read_text(encoding="utf-8"))
-        result = theirs.result()
-        if result is not None:
-            place.publish(result)
 
     def _execute(self, unfinished: Sequence[Trial], trials: Mapping[str, Sequence[Trial]]) -> None:
         """See that the runs of the `unfinished` trials end, by this process's crew or by others'."""

@@ -56,7 +56,7 @@ def test_tune_then_plan_with_what_it_wrote(isoflop, rehearsed, tmp_path):
     assert json.loads(isoflop("plan", place.root, "--json")[1])["findings"] == []
     assert "tuning (simulated): 18 done" in isoflop("status", place.root / "tuning")[1]
     code, _, err = isoflop("tune", place.root / "tuning")
-    assert (code, "holds the trials of a search" in err) == (2, True), err
+    assert (code, "holds the runs of a search" in err) == (2, True), err
 
 
 def test_tune_refuses_what_it_cannot_search(isoflop, rehearsed):

@@ -6,7 +6,7 @@ import pytest
 
 from isoflop.errors import InputError
 from isoflop.fitting import fit
-from isoflop.fitting.conventions import conventions_of, params_by
+from isoflop.fitting.conventions import across, conventions_of, params_by
 from isoflop.flops import Shape
 
 SHAPES = [Shape(4, width, 2, 2, 32, 4 * width, 4096, 512, tied_head=True) for width in range(32, 1024, 16)]
@@ -66,3 +66,14 @@ def test_exponents_are_told_under_each_and_equal_those_of_a_fit_by_it():
     assert other.methods.parabola.a == pytest.approx(found["non_embedding"].minima_a, abs=1e-12)
     assert found["non_embedding"].minima_a > found["total"].minima_a + 0.02
     assert other.methods.parametric.a == pytest.approx(found["non_embedding"].parametric_a, abs=1e-6)
+
+
+def test_sizes_by_one_convention_are_those_of_another_and_back():
+    total = np.array([4e6, 1e6, 2e6, 2e6])
+    body = total - 5e5
+    asked = np.array([5e5, 1e6, 1.5e6, 4e6, 1e8])
+    there = across(asked, total, body)
+    assert there[1] == pytest.approx(5e5)
+    assert there[3] == pytest.approx(3.5e6)
+    assert across(there, body, total) == pytest.approx(asked)
+    assert across(asked, np.array([1e6]), np.array([5e5])) == pytest.approx(asked / 2)

@@ -315,9 +315,10 @@ def test_a_study_that_chooses_its_cells_chooses_on_a_cluster_what_it_chooses_her
     assert len(read_json(there.choices_file)["choices"]) > 2
 
 
-def test_trials_of_a_search_are_run_and_not_fitted(cluster, pretended, profile):
+@pytest.mark.parametrize("marker", ["search_file", "variations_file"])
+def test_runs_of_a_search_or_an_audit_are_run_and_not_fitted(cluster, pretended, profile, marker):
     trials = pretended(4)
-    write_json(trials.place.search_file, {})
+    write_json(getattr(trials.place, marker), {})
     with hold(trials.place.root):
         submitted = slurm.submit(trials.place, trials.plan.runs, load_profile(profile()))
     assert set(submitted.jobs) == {"worker-0"}

@@ -5,6 +5,10 @@ import pandas as pd
 import pytest
 
 from isoflop.fitting import fit
+from isoflop.fitting.effects import Effect
+from isoflop.fitting.points import judge
+from isoflop.fitting.sensitivity import sensitivity
+from isoflop.fitting.shifts import Rerun
 from isoflop.recommendation import recommend
 from isoflop.recommendation.ladder import Ladder
 from isoflop.reporting.content import Content, Progress, Work
@@ -90,3 +94,22 @@ def content(points, law, recommendation, work, progress):
         study_text="name: demo # </pre><script>alert('study')</script>",
         made_with=(("trained with", "torch <9>"),),
     )
+
+
+@pytest.fixture(scope="module")
+def audit(points, law):
+    """An audit of the law: a batch that tilts the losses, and a choice whose runs all failed, with a hostile reason."""
+    judged = judge(points)
+    middles = [np.flatnonzero(judged.budget == each.budget)[2:5] for each in law.interior]
+    effects = tuple(
+        Effect(
+            float(judged.budget[row]),
+            float(judged.flops[row]),
+            float(judged.params[row]),
+            0.004 * number * float(np.log(judged.params[row] / 1e8)),
+        )
+        for number, rows in enumerate(middles)
+        for row in rows
+    )
+    reruns = [Rerun("batch ×2", "batch", effects, 2.0), Rerun("rate ×2", "rate", (), 2.0, ("a | b <i>failed</i>",))]
+    return sensitivity(points, judged, law, reruns, target=1e21)

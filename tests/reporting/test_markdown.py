@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from isoflop.fitting.sensitivity import signed
 from isoflop.fitting.words import count
 from isoflop.reporting.content import Content
 from isoflop.reporting.markdown import plain, render_markdown, write_markdown
@@ -36,3 +37,15 @@ def test_without_a_law_it_says_why(points, tmp_path):
     assert "**Refused**: too few" in text
     assert "(figures/profiles.png)" in text
     assert "| 1e18 | " in text
+
+
+def test_an_audit_and_what_was_forecast_are_told(content, audit):
+    assert "How far the design moves it" not in render_markdown(content)
+    text = render_markdown(replace(content, audit=audit, foretold=("Forecast of the grid: a ±0.1, came ±0.2.",)))
+    assert f"- {plain(audit.headlines()[0])}." in text
+    assert "Take care" not in text
+    assert f"| batch ×2 | {plain(signed(audit.shifts[0].loss))} at 12 cells |" in text
+    assert "| rate ×2 | – | – | – | – | – | a \\| b &lt;i&gt;failed&lt;/i&gt; |" in text
+    assert "- Forecast of the grid: a ±0.1, came ±0.2." in text
+    earlier = replace(content, audit=replace(audit, points_digest="another"))
+    assert "Take care: this was found of earlier points" in render_markdown(earlier)

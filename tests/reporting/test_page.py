@@ -220,3 +220,11 @@ def test_token_types_stand_beside_the_total(content, law):
     for row in told:
         assert row["a"] in page
         assert f"<td>{row['name']}</td>" in page
+
+
+def test_an_audit_and_what_was_forecast_are_told_as_text(content, audit):
+    assert "How far the design moves it" not in Page(render_report(content)).text
+    page = Page(render_report(replace(content, audit=audit, foretold=("Forecast of the grid: a ±0.1, came ±0.2.",))))
+    for told in (*audit.headlines(), "a | b <i>failed</i>", "Forecast of the grid: a ±0.1, came ±0.2."):
+        assert told in page.text
+    assert audit.moves("a", audit.shifts[0].a) in page.text
