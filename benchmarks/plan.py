@@ -28,7 +28,8 @@ from isoflop.fitting.lines import lines_through
 from isoflop.fitting.minima import find_minimum, profiles
 from isoflop.fitting.points import judge
 from isoflop.fitting.sharing import models_of
-from isoflop.planning.forecast import Forecast, forecast
+from isoflop.planning.forecast import forecast
+from isoflop.planning.outlook import Forecast
 from isoflop.planning.plan import Plan
 from isoflop.planning.prior import Prior, published
 from isoflop.planning.simulation import Cells, tables

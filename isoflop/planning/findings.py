@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from isoflop.fitting.bootstrap import FEWEST_BUDGETS
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import count, percent, power
-from isoflop.planning.forecast import BudgetForecast, Forecast, forecast, forecast_cells
+from isoflop.planning.forecast import forecast, forecast_cells
+from isoflop.planning.outlook import BudgetForecast, Forecast
 from isoflop.planning.prior import Prior, published
 from isoflop.planning.simulation import Cells
 from isoflop.study import Study

@@ -13,19 +13,18 @@ every prior that you would not be surprised by.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from isoflop.errors import InputError
-from isoflop.fitting.bootstrap import FEWEST_BUDGETS
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.intervals import percentiles
 from isoflop.fitting.parabola import FEWEST
 from isoflop.fitting.points import Floats
-from isoflop.fitting.words import bound, count, percent, power
-from isoflop.plain import plain
+from isoflop.planning.information import Aim, Frame, Goal, Information, Quantity
+from isoflop.planning.outlook import QUANTITIES, USABLE, BudgetForecast, Expected, Forecast, WindowForecast
 from isoflop.planning.prior import Exponents, Prior
 from isoflop.planning.simulation import Cells, Studies, reported, simulate
 
@@ -42,187 +41,6 @@ DRAWS = 2000
 FITS = 24
 #: How far beyond the largest budget N* is wanted, where nobody says.
 BEYOND = 10.0
-#: Of windows whose doubts differ by less, the narrowest is meant: it leans least on the profile being a parabola.
-_AS_SURE = 1.1
-#: With fewer usable studies than this share a half-width is that of the lucky ones.
-_USABLE = 0.5
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the study will say of one quantity.
-
-    Parameters
-    ----------
-    truth
-        Its value if the prior holds; for exponents those of the optimum's line over the planned budgets.
-    half_width
-        Half of the range that holds 95 % of the simulated estimates. Of ln N* for a size, so ``0.1`` is ±10 %.
-    reported
-        The half-width that the fit will print, the median over studies fitted by `isoflop.fit` itself: it is the
-        wider of two intervals, and few budgets make the second wide. Infinite where most studies have no law; NaN
-        (null) where none was fitted.
-    bias
-        Median estimate less `truth` (of ln N* for a size): what the profile's asymmetry, the ladder's steps, and, for
-        N*(C), an optimum that is no power law put in.
-    """
-
-    truth: float
-    half_width: float
-    reported: float
-    bias: float
-
-
-@dataclass(frozen=True)
-class BudgetForecast:
-    """What one budget can be expected to tell.
-
-    Parameters
-    ----------
-    budget, predicted_params
-        Training FLOPs, and N* there if the prior holds.
-    sizes, runs, below, above
-        Distinct sizes and runs planned; sizes below and above that N*.
-    center, width
-        Geometric middle of the smallest and largest size, and the one over the other.
-    parabola
-        The same ratio for a parabola of the fit's window at the expected place.
-    interior
-        Probability that the fit finds an interior minimum.
-    half_width, bias
-        Of ln N* of this budget, where the minimum is interior; infinite where it never is.
-    """
-
-    budget: float
-    predicted_params: float
-    sizes: int
-    runs: int
-    below: int
-    above: int
-    center: float
-    width: float
-    parabola: float
-    interior: float
-    half_width: float
-    bias: float
-
-    def __str__(self) -> str:
-        spread = f"±{percent(self.half_width)}" if math.isfinite(self.half_width) else "not found"
-        return (
-            f"C = {power(self.budget)}: N* expected at {count(self.predicted_params)}, {self.below} sizes below and "
-            f"{self.above} above (×{self.width:.3g} wide); interior with p = {self.interior:.2f}; N* {spread}"
-        )
-
-
-@dataclass(frozen=True)
-class WindowForecast:
-    """The same runs fitted with parabolas of `window` sizes: the least interior probability, the ratio and N*."""
-
-    window: int
-    interior: float
-    ratio: Expected
-    params: Expected
-
-    @property
-    def doubt(self) -> float:
-        """Half-width and bias of b/a together; infinite where most studies have no law."""
-        return self.ratio.half_width + abs(self.ratio.bias) if math.isfinite(self.ratio.half_width) else math.inf
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a study of this grid can be expected to tell, if `prior` holds.
-
-    Parameters
-    ----------
-    prior, noise, window, draws
-        The law believed in, the sd of a run's ln loss, sizes per parabola, simulated studies.
-    runs, flops
-        Of the whole grid.
-    budgets
-        One by one, ascending.
-    usable
-        Share of the studies that have a law at all (three interior minima).
-    target
-        The C at which N* is wanted, training FLOPs.
-    a, b, ratio, params
-        The exponents, b/a, and N*(`target`) with its half-widths and bias in ln.
-    windows
-        What other windows would make of the same runs.
-    """
-
-    prior: str
-    noise: float
-    window: int
-    draws: int
-    runs: int
-    flops: float
-    budgets: tuple[BudgetForecast, ...]
-    usable: float
-    target: float
-    a: Expected
-    b: Expected
-    ratio: Expected
-    params: Expected
-    windows: tuple[WindowForecast, ...]
-
-    @property
-    def interior(self) -> float:
-        """The least probability of an interior minimum among the budgets."""
-        return min(budget.interior for budget in self.budgets)
-
-    @property
-    def best_window(self) -> WindowForecast:
-        """The window whose ratio is surest, bias included; the narrowest of those within a tenth of it."""
-        best = min(each.doubt for each in self.windows)
-        return next(each for each in self.windows if each.doubt <= _AS_SURE * best)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; what is not known (an infinite half-width) is null."""
-        document: dict[str, Any] = plain(asdict(self))
-        return {**document, "interior": self.interior, "best_window": self.best_window.window}
-
-    def sentences(self) -> list[str]:
-        """A sentence a budget, one for each exponent and for N*, and one for the window that suits the grid."""
-        found = [str(budget) for budget in self.budgets]
-        if self.usable < _USABLE:
-            found.append(
-                f"a, b, b/a and N*({power(self.target)}) are not told: a law needs {FEWEST_BUDGETS} interior minima, "
-                f"and {percent(self.usable)} of the studies have so many"
-            )
-        else:
-            found += [self._exponent(name, each) for name, each in (("a", self.a), ("b", self.b), ("b/a", self.ratio))]
-            found.append(self._size())
-        best = self.best_window
-        doubt = next(each.doubt for each in self.windows if each.window == self.window)
-        if doubt > _AS_SURE * best.doubt:
-            found.append(
-                f"parabolas of {best.window} sizes instead of {self.window} (window={best.window}) would tell b/a to "
-                f"±{best.ratio.half_width:.3f} (bias {best.ratio.bias:+.3f}), every minimum interior with "
-                f"p >= {best.interior:.2f}"
-            )
-        return found
-
-    @staticmethod
-    def _exponent(name: str, each: Expected) -> str:
-        reported = "" if math.isnan(each.reported) else f", reported as ±{bound(each.reported)}"
-        bias = f"{each.bias:+.3f}" if math.isfinite(each.bias) else "∞"
-        return f"{name} = {bound(each.truth)} expected to ±{bound(each.half_width)}{reported}; bias {bias}"
-
-    def _size(self) -> str:
-        size = self.params
-        reported = "" if math.isnan(size.reported) else f", reported as ±{_share(size.reported)}"
-        return (
-            f"N*({power(self.target)}) = {count(size.truth)} expected to ±{_share(size.half_width)}{reported}; bias "
-            f"{'+' if size.bias >= 0 else '−'}{percent(abs(size.bias))}"
-        )
-
-    def __str__(self) -> str:
-        head = (
-            f"forecast of {self.runs} runs if {self.prior} holds and a run's loss has a noise of {percent(self.noise)} "
-            f"({self.draws} simulated studies, {percent(self.usable)} with a law)"
-        )
-        return "\n".join([head, *(f"  {sentence}" for sentence in self.sentences())])
 
 
 def forecast(
@@ -316,11 +134,24 @@ def forecast_cells(
         b=b,
         ratio=ratio,
         params=params,
+        surface=_by_surface(cells, prior, cost, noise, target),
         windows=tuple(
             WindowForecast(each, float(found.draws.inside.mean(axis=0).min()), *expected[each][2:])
             for each, found in studies.items()
         ),
     )
+
+
+def _by_surface(cells: Cells, prior: Prior, cost: CostModel, noise: float, target: float) -> dict[Quantity, float]:
+    """The half-widths of a law that the surface leads, by what single runs tell of it."""
+    # Where a line stands beside it the optimum is the line's, which is no surface of that form.
+    if prior.surface is None or prior.line is not None or not noise:
+        return {}
+    frame = Frame.about(prior.surface, cells.params, cells.tokens, cost)
+    known = Information.of(frame, cells.params, cells.tokens, noise)
+    reference = math.exp(float(np.log(cells.flops).mean()))
+    goals = (Goal(name, 1.0, target if name == "params" else None) for name in QUANTITIES)
+    return {goal.quantity: known.half_width(Aim.of(goal, frame, reference)) for goal in goals}
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,7 +174,7 @@ def _expected(studies: Studies, truth: _Truth) -> tuple[Expected, Expected, Expe
     """What is expected of a, b, b/a and N* at the target, but for what the fit will report."""
     usable = studies.draws.usable
     a, b, ratio = truth.exponents.a, truth.exponents.b, truth.exponents.ratio
-    if usable.mean() < _USABLE:
+    if usable.mean() < USABLE:
         a_, b_, ratio_, params = (Expected(each, math.inf, math.nan, math.nan) for each in (a, b, ratio, truth.params))
         return a_, b_, ratio_, params
     slope_n, slope_d = studies.log_params.slope[usable], studies.log_tokens.slope[usable]
@@ -389,7 +220,3 @@ def _by_budget(studies: Studies, truth: _Truth, window: int) -> tuple[BudgetFore
             )
         )
     return tuple(found)
-
-
-def _share(half: float) -> str:
-    return percent(half) if math.isfinite(half) else "∞"

@@ -1,11 +1,10 @@
 """What was forecast of a study, scored against what came: half-widths, minima, runs that were held out.
 
 A forecast of a grid needs the prior and the runs, not their losses, so it is the same before the first run and after
-the last. There are two, for what a law says depends on what leads in it. Where the minima do, that of `isoflop plan`
-and its suggestions (`isoflop.planning.forecast`): studies simulated and fitted. Where the surface does, two to three
-times as sharp, the model of information by which `isoflop next` chooses (`isoflop.planning.information`), asked about
-the same runs under the prior's surface. The law is held against that which suits it. What `isoflop next` expected of
-each batch, and of single runs that it held out, stands in the study's record of choices.
+the last. There are two, for what a law says depends on what leads in it: where the minima do, studies simulated and
+fitted; where the surface does, the information by which `isoflop next` chooses. `isoflop plan` shows both
+(`isoflop.planning.forecast`). The law is held against that which suits it. What `isoflop next` expected of each batch,
+and of single runs that it held out, stands in the study's record of choices.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from isoflop.fitting.intervals import Estimate
 from isoflop.fitting.law import Law
 from isoflop.fitting.words import percent
@@ -25,8 +22,7 @@ from isoflop.plain import plain
 from isoflop.planning.choice import Finished
 from isoflop.planning.decision import came_as_forecast
 from isoflop.planning.forecast import forecast_cells
-from isoflop.planning.information import Aim, Frame, Goal, Information, Quantity
-from isoflop.planning.prior import Prior, Surface
+from isoflop.planning.prior import Prior
 from isoflop.planning.question import Held
 from isoflop.planning.simulation import Cells
 
@@ -56,8 +52,8 @@ class Promise:
     """What a forecast says that a fit can answer: the half-widths that it will report, and the minima it will find.
 
     `widths` are of a, b and b/a by their names in a law, those that are finite, where the minima lead; `surface` those
-    of a and b/a where the surface does, empty without one in the prior; `interior` is how many of the `budgets` will
-    have an interior minimum, on average.
+    of a and b/a where the surface does, empty where the prior's optimum is not a surface's; `interior` is how many of
+    the `budgets` will have an interior minimum, on average.
     """
 
     widths: dict[str, float]
@@ -74,19 +70,10 @@ class Promise:
         widths = {name: float(getattr(found, name).reported) for name in _NAMES}
         return cls(
             {name: width for name, width in widths.items() if math.isfinite(width)},
-            {} if prior.surface is None or not noise else _by_surface(cells, prior.surface, noise),
+            {name: width for name, width in found.surface.items() if name in _NAMES},
             sum(budget.interior for budget in found.budgets),
             len(found.budgets),
         )
-
-
-def _by_surface(cells: Cells, surface: Surface, noise: float) -> dict[str, float]:
-    """The half-widths of a law that the surface leads, by the model of information."""
-    frame = Frame.about(surface, cells.params, cells.tokens, cells.cost)
-    known = Information.of(frame, cells.params, cells.tokens, noise)
-    reference = math.exp(float(np.log(cells.flops).mean()))
-    names: tuple[Quantity, ...] = ("a", "ratio")
-    return {name: known.half_width(Aim.of(Goal(name, 1.0), frame, reference)) for name in names}
 
 
 @dataclass(frozen=True)

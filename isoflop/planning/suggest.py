@@ -22,7 +22,8 @@ from isoflop.errors import InputError, NoAnswerError
 from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import percent, power
 from isoflop.planning.findings import FEWEST_SIZES, INTERIOR
-from isoflop.planning.forecast import BEYOND, DRAWS, NOISE, WINDOW, Forecast, forecast_cells
+from isoflop.planning.forecast import BEYOND, DRAWS, NOISE, WINDOW, forecast_cells
+from isoflop.planning.outlook import Forecast
 from isoflop.planning.prior import Prior, names
 from isoflop.planning.simulation import Cells
 

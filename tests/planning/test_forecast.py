@@ -117,6 +117,28 @@ def test_the_default_window_is_the_fits():
     assert fit.__kwdefaults__["window"] == WINDOW
 
 
+def test_what_the_surface_will_tell_is_what_fits_report_where_it_leads():
+    cells, target = grid(), 3e21
+    told = expect(cells, noise=0.002, target=target, draws=100).surface
+    laws = [fit(table) for table in tables(cells, SODA, SIX_ND, noise=0.002, studies=10)]
+    found = [law for law in laws if law.method == "parametric"]
+    assert len(found) >= 5
+    exponents = [(law.exponents.a, law.exponents.ratio) for law in found]
+    sizes = [law.optimum(target).params for law in found]
+    reported = {
+        "a": np.median([(a.high - a.low) / 2 for a, _ in exponents]),
+        "ratio": np.median([(ratio.high - ratio.low) / 2 for _, ratio in exponents]),
+        "params": np.median([math.log(size.high / size.low) / 2 for size in sizes]),
+    }
+    assert {name: half / told[name] for name, half in reported.items()} == pytest.approx(
+        dict.fromkeys(told, 1), abs=0.3
+    )
+    assert "if the surface leads" in str(expect(cells, noise=0.002, draws=100))
+    # Where the optimum is a line's, or there is no noise, it says nothing.
+    assert expect(cells, published("soda-anchor"), draws=100).surface == {}
+    assert expect(cells, noise=0.0, draws=100).surface == {}
+
+
 def test_a_forecast_of_a_plan_is_repeatable_and_speaks_json():
     content = {
         "name": "x",
