@@ -54,6 +54,7 @@ RANKS = {
     "machine": 13,
     "table_files": 12,
     "files": 13,
+    "child": 13,
     "names": 15,
     "plain": 15,
     "errors": 16,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
+from isoflop.child import Child, open_module
 from isoflop.claims import Claim
 from isoflop.launching.causes import Cause
 from isoflop.machine import threads_of
@@ -22,13 +19,13 @@ _LAST_WORDS = 2000
 
 
 @dataclass
-class Worker:
+class Worker(Child):
     """A process of `isoflop.launching.worker`.
 
     Parameters
     ----------
-    process, errors
-        The process, and what it writes to standard error.
+    errors
+        What it writes to standard error.
     slot
         Its place in the crew.
 
@@ -42,14 +39,12 @@ class Worker:
         Why its crew killed it, if it did.
     """
 
-    process: subprocess.Popen[bytes]
     errors: IO[bytes]
     slot: int
     ready: bool = False
     claim: Claim | None = None
     step: int = 0
     killed: Cause | None = None
-    _unread: bytes = b""
 
     @classmethod
     def start(
@@ -60,43 +55,8 @@ class Worker:
         if gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpus
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "isoflop.launching.worker", str(study), accelerator, str(devices_per_run)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-        )
-        worker = cls(process, errors, slot)
-        os.set_blocking(worker.output.fileno(), False)
-        return worker
-
-    @property
-    def output(self) -> IO[bytes]:
-        """Its standard output."""
-        assert self.process.stdout is not None  # noqa: S101 (for the type checker: it was opened as a pipe)
-        return self.process.stdout
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Tell it something; one that has just died is found out by the end of its output."""
-        assert self.process.stdin is not None  # noqa: S101
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def messages(self) -> list[dict[str, Any]] | None:
-        """What it has said since; None where it has ended."""
-        heard = self.output.read()
-        if heard == b"":
-            return None
-        *lines, self._unread = (self._unread + (heard or b"")).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def dismiss(self) -> None:
-        """Let it end: there is no more for it."""
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self.process.stdin.close()
+        module, arguments = "isoflop.launching.worker", (str(study), accelerator, str(devices_per_run))
+        return cls(open_module(module, *arguments, environment=environment, errors=errors), errors, slot)
 
     def kill(self, cause: Cause) -> None:
         """Kill it, if it lives, and keep why."""
@@ -112,9 +72,7 @@ class Worker:
     def close(self) -> None:
         """Close what it was connected by."""
         self.errors.close()
-        self.dismiss()
-        with suppress(BrokenPipeError):
-            self.output.close()
+        super().close()
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -12,21 +12,18 @@ after each word of progress it waits for leave to go on.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
+from isoflop.child import Child, open_module
 from isoflop.errors import CorruptFileError, Diverged, InputError, Interrupted, RunError
 from isoflop.machine import threads_of
 from isoflop.planning.runs import Run
@@ -77,7 +74,7 @@ class Job:
 
 
 @dataclass
-class _Rank:
+class _Rank(Child):
     """A process of the group.
 
     Attributes
@@ -87,52 +84,22 @@ class _Rank:
     """
 
     number: int
-    process: subprocess.Popen[bytes]
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    _unread: bytes = field(default=b"", repr=False)
 
     @classmethod
     def start(cls, number: int, size: int, meeting: Path, environment: Mapping[str, str]) -> Self:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "isoflop.training.rank", str(number), str(size), str(meeting)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Where Lightning looks for it. What they tell each other stays on this machine.
-            env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **environment, "LOCAL_RANK": str(number)},
-        )
-        rank = cls(number, process)
-        os.set_blocking(rank.output.fileno(), False)
-        return rank
-
-    @property
-    def output(self) -> IO[bytes]:
-        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe
-        return self.process.stdout
-
-    def send(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None  # noqa: S101
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def messages(self) -> list[dict[str, Any]] | None:
-        """What it has said since; None where it has ended."""
-        heard = self.output.read()
-        if heard == b"":
-            return None
-        *lines, self._unread = (self._unread + (heard or b"")).split(b"\n")
-        return [json.loads(line) for line in lines]
+        # Where Lightning looks for it. What they tell each other stays on this machine.
+        told = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, **environment, "LOCAL_RANK": str(number)}
+        arguments = str(number), str(size), str(meeting)
+        return cls(open_module("isoflop.training.rank", *arguments, environment=told), number)
 
     def end(self) -> None:
         """Kill it, if it lives, and close what it was connected by."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self.close()
 
 
 def probe(job: Job, corpus: Path | None, threads: int) -> dict[str, Any]:
