@@ -128,10 +128,13 @@ def _foretold(
         # The law that was believed in may be gone: what came is reported all the same.
         lacking = f"the prior's law, {choice.law}, does not exist any more"
     prior = None if lacking else prior_of(study)
-    own = points[points["in_grid"] & (points["adopted"] == "" if "adopted" in points else True)]
+    if prior is not None and "adopted" in points:
+        # A forecast is of a grid, and this law is of other points too.
+        prior, lacking = None, "the law is of adopted points too, which no plan of this study has"
+    grid = points[points["in_grid"]]
     digest, promise = "", None
-    if prior is not None and len(own):
-        digest, promise = _promise(study, place, own, prior)
+    if prior is not None:
+        digest, promise = _promise(study, place, grid, prior)
     choices = store.read_json(place.choices_file)["choices"] if place.choices_file.exists() else []
     judged = judge(points)
     done = Finished(judged.budget, judged.flops, judged.params, judged.tokens, judged.loss)
@@ -141,13 +144,13 @@ def _foretold(
     return found, {"digest": digest, "forecast": asdict(promise), "came": found.to_json()}
 
 
-def _promise(study: Study, place: StudyDirectory, own: pd.DataFrame, prior: Prior) -> tuple[str, Promise]:
-    """What is forecast of the study's own runs, under a digest of all that it depends on: simulated once."""
+def _promise(study: Study, place: StudyDirectory, grid: pd.DataFrame, prior: Prior) -> tuple[str, Promise]:
+    """What is forecast of the study's grid, under a digest of all that it depends on: simulated once."""
     from isoflop.planning.foretold import Promise
 
     asked = {
         "isoflop": isoflop.__version__,
-        "runs": sorted(own["run"]),
+        "runs": sorted(grid["run"]),
         "prior": asdict(prior),
         "noise": study.grid.noise,
         "window": study.fit.window,
@@ -156,4 +159,4 @@ def _promise(study: Study, place: StudyDirectory, own: pd.DataFrame, prior: Prio
     before = store.read_json(place.forecast_file) if place.forecast_file.exists() else {}
     if before.get("digest") == digest:
         return digest, Promise(**before["forecast"])
-    return digest, Promise.of_points(own, prior, noise=study.grid.noise, window=study.fit.window)
+    return digest, Promise.of_points(grid, prior, noise=study.grid.noise, window=study.fit.window)

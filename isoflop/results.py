@@ -139,7 +139,7 @@ def watch(
     try:
         while True:
             points = store.points(place.root)
-            waiting = any(run.state in _OPEN for run in survey(place).grid)
+            waiting = place.plan_file.exists() and any(run.state in _OPEN for run in survey(place).grid)
             outcome = _read(place, points, formats, out, before=outcome, refresh=seconds if waiting else None)
             tell(outcome)
             if not waiting:

@@ -85,6 +85,14 @@ class Axis(Section):
             raise ValueError(f"baseline must be one of {', '.join(self.values)}, but got {self.baseline!r}")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_fixed_within(self) -> Self:
+        for fixed, why in _FIXED.items():
+            section, _, name = fixed.rpartition(".")
+            if section == self.key and any(isinstance(value, dict) and name in value for value in self.values.values()):
+                raise ValueError(f"must have values without {fixed}, but got one with it ({why})")
+        return self
+
     @property
     def numbers(self) -> tuple[float, ...] | None:
         """The values where all are numbers, else None."""

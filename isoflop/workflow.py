@@ -6,7 +6,7 @@ by calling `run` again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,8 +233,13 @@ def _place(study: Study, directory: str | Path | None) -> StudyDirectory:
     return StudyDirectory(Path(directory) if directory is not None else Path("studies") / study.name)
 
 
-def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -> None:
-    """Refuse what cannot be run (None: by whichever profile), before anything is written; then make its directory."""
+def admit(
+    study: Study, place: StudyDirectory, profile: Profile | None = None, runs: Sequence[Run] | None = None
+) -> None:
+    """Refuse what cannot be run (None: by whichever profile), before anything is written; then make its directory.
+
+    `runs` are those that are to be run; None: all of the study's plan.
+    """
     if place.is_part:
         raise InputError(
             f"a study must have a directory of its own, but {place.root} holds the runs of a search or of an audit"
@@ -248,7 +253,7 @@ def admit(study: Study, place: StudyDirectory, profile: Profile | None = None) -
             raise InputError(
                 "data must be embedded or a corpus to be trained on, but got abstract (plan or rehearse it)"
             )
-        for planned_run in plan(study, place.root).runs:
+        for planned_run in plan(study, place.root).runs if runs is None else runs:
             if study.trainer is None:
                 trainable(planned_run)
                 if profile is not None:

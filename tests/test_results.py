@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from isoflop import results, store, workflow
+from isoflop.adopted import adopt
 from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.launching.states import cancel
 from isoflop.planning.foretold import Promise
@@ -200,3 +201,18 @@ def test_a_prior_whose_law_is_gone_is_named(copy, tmp_path):
     prior.unlink()
     (said,) = results.read(copy.root, ["html"]).foretold.sentences()
     assert "No forecast of the grid is scored: the prior's law" in said
+
+
+def test_with_adopted_points_no_forecast_of_the_grid_is_scored(copy):
+    points = store.points(copy.root)[["budget", "flops", "params", "tokens", "loss"]]
+    adopt(
+        copy.adopted,
+        points.assign(params=1.2 * points["params"], tokens=points["tokens"] / 1.2),
+        "sweep.csv",
+        list(CONTENT["grid"]["budgets"]),
+    )
+    (said,) = results.read(copy.root, ["html"]).foretold.sentences()
+    assert (
+        said == "No forecast of the grid is scored: the law is of adopted points too, which no plan of this study has."
+    )
+    assert not copy.forecast_file.exists()

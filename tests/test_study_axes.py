@@ -64,6 +64,7 @@ def test_paths_start_at_the_study_file_and_are_told_by_their_names(tmp_path: Pat
         ("a", {"key": "training.seed", "values": [1, 2]}, "seeds are replicates of every arm: grid.seeds"),
         ("a", {"key": "training.validation_tokens", "values": [1, 2]}, "compared on the same held-out tokens"),
         ("a", {"key": "recipe.ladder", "values": [1, 2]}, "sizes are the same in every arm"),
+        ("a", {"key": "training", "values": {"x": {"seed": 1}, "y": {}}}, "without training.seed, but got one with it"),
         ("a", {"key": "data.text_share", "values": []}, "must have two or more, but got 0"),
         ("a", {"key": "data.text_share", "values": [0.1]}, "must have two or more, but got 1"),
         ("a", {"key": "data.text_share", "values": [0.1, "1e-1"]}, "distinct values, but got 0.1 twice"),

@@ -297,3 +297,14 @@ def test_a_trunk_that_the_grid_left_is_forgotten_and_its_checkpoints_stay(small_
     workflow.write_plan(study, place, planned)
     assert {branch.trunk for branch in place.branches().values()} == {trunk.id for trunk in planned.trunks}
     assert old.stored() == {10}
+
+
+def test_runs_that_are_no_plan_s_are_admitted_by_themselves(small_study, tmp_path):
+    """As an audit's: the study may have no cells of its own, and its runs may not fit the launcher."""
+    runs = workflow.plan(small_study()).runs
+    study, place = small_study(grid={"generator": "chosen", "budgets": [2e8, 4e8, 8e8]}), StudyDirectory(tmp_path / "x")
+    with pytest.raises(InputError, match="must have some"):
+        workflow.admit(study, place)
+    workflow.admit(study, place, LocalProfile(), runs)
+    with pytest.raises(InputError, match="as many sequences for each"):
+        workflow.admit(study, place, LocalProfile(devices_per_run=runs[0].batch_size + 1), runs)

@@ -55,7 +55,7 @@ def audit(
         If runs cannot be executed, or none of them is done.
     """
     study, place, part, watcher = prepared.study, prepared.place, prepared.part, watcher or Watcher()
-    workflow.admit(study, place, profile)
+    workflow.admit(study, place, profile, prepared.plan.runs)
     if not place.rehearsed and study.data.external is None:
         with hold(place.root, patience):
             workflow.make_corpus(study, place, watcher, verify=False)

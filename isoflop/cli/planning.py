@@ -101,7 +101,7 @@ def plan(
         typer.echo(f"- {sentence}")
     for finding in tuning_findings(planned):
         typer.echo(f"! {finding}")
-    if not (outlook or no_forecast):
+    if not (outlook or no_forecast or loaded.axes):
         typer.echo("- No forecast of what this grid will tell: the study names no prior (grid.prior).")
     for forecast, findings in outlook:
         typer.echo(f"- {forecast}")
@@ -141,8 +141,8 @@ def _print_plan(planned: Plan) -> None:
             end_section=False,
         )
         before = run.budget
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    console = Console(markup=False)
+    console.print(table) if console.is_terminal else Console(width=160, markup=False).print(table)
     if len(planned.runs) > _ROWS:
         typer.echo(f"the first {_ROWS} of {len(planned.runs)} runs; --json has them all")
     for cell in planned.dropped[:_ROWS]:

@@ -87,5 +87,5 @@ def _print(probes: tuple[Probe, ...]) -> None:
             f"{each.peak_bytes / 2**30:.3g}",
             *shares,
         )
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=_WIDTH).print(table)
+    console = Console(markup=False)
+    console.print(table) if console.is_terminal else Console(width=_WIDTH, markup=False).print(table)

@@ -111,6 +111,8 @@ def fit(
         require_place(out, "--out", directory=False)
     points = _points(source, columns, tokens_from, where, params_convention)
     tables = {"": points} if group is None else by_group(points, group)
+    for table in tables.values():
+        _of_one_arm(table)
     folders = {} if figures is None else _folders(figures, list(tables))
     result = fit_points(points, **options) if group is None else fit_groups(tables, **options)
     if out is not None:
@@ -139,7 +141,9 @@ def check(
 
     fitted = _law(law)
     convention = fitted.provenance.params_convention
-    card = check_law(fitted, _points(source, columns, tokens_from, where, convention))
+    points = _points(source, columns, tokens_from, where, convention)
+    _of_one_arm(points)
+    card = check_law(fitted, points)
     if as_json:
         print_json(card.to_json())
     else:
@@ -238,6 +242,20 @@ def _points(
     from isoflop import store, workflow
 
     return choose_rows(store.points(workflow.open_study(source)[1].root), where or ())
+
+
+def _of_one_arm(points: pd.DataFrame) -> None:
+    """Raise `InputError` where points are of several arms of a study with axes: one law is not of all of them."""
+    from isoflop.fitting.ablation import PREFIX
+
+    several = [
+        str(name) for name in points.columns if str(name).startswith(PREFIX) and len(set(points[name].dropna())) > 1
+    ]
+    if several:
+        raise InputError(
+            f"a law must be of one arm, but the points have several values of {', '.join(several)} "
+            f"(--where {several[0]}=VALUE, or --group {several[0]})"
+        )
 
 
 def _study_with_axes(source: Path) -> tuple[Study, StudyDirectory] | None:

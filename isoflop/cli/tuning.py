@@ -115,5 +115,5 @@ def _print_trials(tuned: Tuning) -> None:
             f"{sum(losses) / len(losses):.4f}{spread}" if losses else "",
             f"{record['state']}: {record['reason']}" if record["reason"] else record["state"],
         )
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    console = Console(markup=False)
+    console.print(table) if console.is_terminal else Console(width=160, markup=False).print(table)

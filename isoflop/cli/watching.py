@@ -53,9 +53,10 @@ def status(
     if watch and as_json:
         raise InputError("--watch must be given without --json, but got both")
     place = study_directory(study, directory)
-    console = Console()
+    # What runs say of their errors may hold brackets.
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(width=120, markup=False)
     if not watch:
         survey, glance = _look(place)
         if as_json:

@@ -78,6 +78,8 @@ class Row:
         Less the baseline's; None for the baseline itself, and where the two cannot be compared.
     same_tokens
         Whether it is taken over the baseline's held-out tokens.
+    done
+        Whether a run of the arm is done there.
     """
 
     cell: Cell
@@ -87,12 +89,13 @@ class Row:
     losses: dict[int, float]
     against: Difference | None
     same_tokens: bool = True
+    done: bool = True
 
     @property
     def verdict(self) -> str:
         """Whether it differs from the baseline for certain; bits of another stream are more or fewer, not worse."""
         if self.against is None:
-            return "not comparable" if self.losses else "no run is done"
+            return "not comparable" if self.losses else "has none" if self.done else "no run is done"
         word = self.against.verdict
         return word if self.same_tokens else {"worse": "more bits", "better": "fewer bits"}.get(word, word)
 
@@ -229,7 +232,7 @@ def compare(points: pd.DataFrame, factors: Sequence[Factor], study: str = "") ->
     cells = [
         Cell(float(budget), str(size)) for budget, size in _distinct(zip(table["budget"], table[CELL], strict=True))
     ]
-    held_out = _held_out(table, factors)
+    held_out, finished = _held_out(table, factors), set(_cells_of(done, factors))
     baseline = tuple(factor.baseline for factor in factors)
     rows: list[Row] = []
     trends: list[Trend] = []
@@ -243,7 +246,7 @@ def compare(points: pd.DataFrame, factors: Sequence[Factor], study: str = "") ->
                 same = held_out.get((cell, levels)) == held_out.get((cell, baseline))
                 against = difference(own, base) if (same or measure == BITS) and levels != baseline else None
                 mean = float(np.mean(list(own.values()))) if own else math.nan
-                family.append(Row(cell, levels, measure, mean, own, against, same))
+                family.append(Row(cell, levels, measure, mean, own, against, same, (cell, levels) in finished))
         rows += _adjusted(family)
         trends += [
             trend

@@ -17,6 +17,8 @@ from isoflop.study import Study
 def open_part(study: StudyDirectory, part: StudyDirectory, settings: Study) -> None:
     """Write what workers need in `part` of the study at `study`, whose runs are those of `settings`."""
     store.write_text(part.study_file, settings.to_yaml())
+    if study.probes_file.exists():
+        store.write_json(part.probes_file, read_json(study.probes_file))
     if study.rehearsed:
         store.write_json(part.rehearsal_file, read_json(study.rehearsal_file))
     elif settings.data.embedded and not part.corpus.is_symlink():

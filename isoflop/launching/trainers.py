@@ -99,7 +99,9 @@ def _train(
     """
     from isoflop.training import run as training
 
-    probe = known.of(run, devices=options.devices, kind=accelerator)
+    probe = known.of(
+        run, devices=options.devices, kind=accelerator, recompute=options.recompute, compiled=options.compile
+    )
     return training.run(
         run,
         directory,

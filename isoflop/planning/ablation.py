@@ -46,7 +46,7 @@ class AblationPlan(Plan):
         """Whether widths tell all sizes apart: then arms are compared at equal width, even if depths differ."""
         runs = [(part.arm.name, run) for part in self.parts for run in part.plan.runs]
         places = [(arm, run.budget, run.seed, run.shape.d_model) for arm, run in runs]
-        return len(set(places)) == len(places)
+        return len(set(places)) == len(places) and all(run.shape.d_model for _, run in runs)
 
     def epochs(self, run: Run) -> float | None:
         """Passes of `run` over the source that it reads most often in its arm; None while not known."""

@@ -109,11 +109,13 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate | None:
         """Hours, cost and memory on the study's hardware; None where it names none."""
-        machine, recompute = self.settings.machine, self.settings.training.recompute
+        machine, asked = self.settings.machine, self.settings.training
         if machine is None:
             return None
-        measured = self.probes.measured(self.runs, devices=machine.gpus_per_run, accelerator=machine.accelerator)
-        return hardware.estimate(self.runs, machine, recompute, measured)
+        how = {"recompute": asked.recompute, "compiled": asked.compile}
+        devices, accelerator = machine.gpus_per_run, machine.accelerator
+        measured = self.probes.measured(self.runs, devices=devices, accelerator=accelerator, **how)
+        return hardware.estimate(self.runs, machine, asked.recompute, measured)
 
     @cached_property
     def accelerator_hours(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ from isoflop.planning.runs import Run
 #: What of a run decides how long its steps take, beside its shape.
 _OF_THE_RUN = ("precision", "optimizer", "mask_documents")
 #: What a later probe of the same takes the place of.
-_KEY = ("shape", "settings", "device", "devices", "versions")
+_KEY = ("shape", "settings", "device", "devices", "recompute", "compiled", "versions")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Probes:
 
     records: tuple[Probe, ...] = ()
 
-    def of(self, run: Run, *, devices: int, **where: str) -> Probe | None:
+    def of(self, run: Run, *, devices: int, **where: str | bool) -> Probe | None:
         """The newest of the model of `run` on so many devices; None: none.
 
         Parameters
@@ -126,7 +126,7 @@ class Probes:
         run, devices
             What, and on how many.
         where
-            The `accelerator`, the `device` or the `kind` that it must be.
+            The `accelerator`, the `device` or the `kind` that it must be, and whether to `recompute` and be `compiled`.
         """
         for probe in reversed(self.records):
             there = all(getattr(probe, name) == value for name, value in where.items())
@@ -134,7 +134,7 @@ class Probes:
                 return probe
         return None
 
-    def measured(self, runs: Sequence[Run], *, devices: int, **where: str) -> dict[str, Measured]:
+    def measured(self, runs: Sequence[Run], *, devices: int, **where: str | bool) -> dict[str, Measured]:
         """What is known of each of `runs` on so many devices (see `of`), by run id."""
         found = {run: self.of(run, devices=devices, **where) for run in runs}
         return {

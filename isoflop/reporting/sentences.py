@@ -105,7 +105,8 @@ def _compared(content: Content, ablation: Ablation) -> Verdict:
     """Whether to believe a comparison of arms: by whether its runs are there, and by their seeds."""
     if any(state != "done" for state in content.states):
         return Verdict("open", "Provisional: runs of some arms are missing")
-    seeds = min(len(row.losses) for row in ablation.rows)
+    # An arm may lack a token type; of all tokens each has a loss.
+    seeds = min(len(row.losses) for row in ablation.rows if row.measure == "loss")
     arms = len({row.levels for row in ablation.rows})
     if seeds < 2:
         return Verdict("suspect", f"Usable with care: {arms} arms of one seed, so nobody knows what the noise is")

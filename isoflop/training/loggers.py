@@ -56,7 +56,9 @@ class Copies:
         self._prefixes = {directory.metrics_file: "", directory.validation_file: "validation/"}
         self._read = dict.fromkeys(self._prefixes, 0)
         makers: dict[str, Callable[[Run, Path], Logger]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
-        self._loggers: list[Logger] = [makers[name](run, directory.root) for name in names if name != "csv"]
+        self._loggers: list[Logger] = [
+            makers[name](run, directory.root) for name in dict.fromkeys(names) if name != "csv"
+        ]
 
     def update(self) -> None:
         """Pass on the rows that were written since, by their steps: W&B takes none that is before another's."""
@@ -129,12 +131,12 @@ class WeightsAndBiases:
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
-        #: Rows that are there are the same.
-        self._known = self._run.step
+        #: The step that W&B takes next: rows before it are there, and are the same.
+        self._next = self._run.step
 
     def row(self, step: int, values: dict[str, float]) -> None:
         """See `Logger`."""
-        if step > self._known:
+        if step >= self._next:
             self._run.log(values, step=step)
 
     def close(self) -> None:

@@ -72,6 +72,20 @@ def test_wrong_calls_exit_2(isoflop, table, tmp_path):
     assert code == 2
 
 
+def test_points_of_several_arms_have_no_law_together(isoflop, table, tmp_path):
+    rows = pd.read_csv(table)
+    arms = tmp_path / "arms.csv"
+    pd.concat([rows.assign(axis_share=0), rows.assign(axis_share=1, nll=rows["nll"] + 0.4)]).to_csv(arms, index=False)
+    code, _, err = isoflop("fit", arms, "--columns", COLUMNS)
+    assert code == 2
+    assert "several values of axis_share (--where axis_share=VALUE, or --group axis_share)" in err
+    assert isoflop("fit", arms, "--columns", COLUMNS, "--group", "axis_share", "--bootstrap", "100")[0] == 0
+    assert isoflop("fit", table, "--columns", COLUMNS, "--out", tmp_path / "law.json", "--bootstrap", "100")[0] == 0
+    code, _, err = isoflop("check", tmp_path / "law.json", arms, "--columns", COLUMNS)
+    assert code == 2
+    assert "a law must be of one arm" in err
+
+
 def test_groups_that_would_share_a_folder_of_figures_are_refused(isoflop, table, tmp_path):
     points = pd.read_csv(table)
     pd.concat([points.assign(exp="a/b"), points.assign(exp="a:b")]).to_csv(table, index=False)

@@ -26,7 +26,7 @@ def place(tmp_path):
     table_files.write_table(place.plan_file, made.table())
     first, second = (run.id for run in made.runs[:2])
     place.run(first).publish({"run": first, "loss": 3.5})
-    place.run(second).write_status("failed", cause="diverged", message="at step 3", step=3)
+    place.run(second).write_status("failed", cause="diverged", message="at step 3 of [/data/x]", step=3)
     place.run(second).log.mkdir()
     (place.run(second).log / "output.txt").write_text("Traceback: it was so\n")
     return place
@@ -37,7 +37,8 @@ def test_status_shows_budgets_what_was_spent_and_why_runs_failed(isoflop, place)
     assert code == 0
     assert "x: 1 done, 4 planned, 1 failed" in out
     assert "1/3" in out
-    assert "diverged: at step 3" in " ".join(out.split())
+    # As it was written: a terminal's markup has brackets too.
+    assert "diverged: at step 3 of [/data/x] [lower the recipe's rate" in " ".join(out.split())
     document = json.loads(isoflop("status", place.root, "--json")[1])
     assert document["states"] == {"done": 1, "failed": 1, "planned": 4}
     assert document["flops"]["spent"] < document["flops"]["planned"]

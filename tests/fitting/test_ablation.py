@@ -160,6 +160,15 @@ def test_runs_that_are_missing_are_said() -> None:
         compare(points.assign(state="planned"), [SHARES])
 
 
+def test_an_arm_without_a_token_type_has_none() -> None:
+    points = table(costly)
+    points.loc[points["axis_share"] == "0.5", ["loss_semantic", "bits_per_audio_second"]] = np.nan
+    found = compare(points, [SHARES])
+    assert [row.verdict for row in found.rows if row.measure == "loss_semantic"][-1] == "has none"
+    points.loc[points["axis_share"] == "0.5", "state"] = "planned"
+    assert [row.verdict for row in compare(points, [SHARES]).rows if row.measure == "loss"][-1] == "no run is done"
+
+
 def test_without_a_baseline_no_arm_is_compared() -> None:
     points = table(costly)
     points.loc[points["axis_share"] == "0", "state"] = "failed"

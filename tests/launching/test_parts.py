@@ -36,6 +36,13 @@ def test_a_rehearsal_s_part_pretends_under_the_same_conditions(places, small_stu
     assert not part.corpus.is_symlink()
 
 
+def test_what_was_probed_is_known(places, small_study):
+    place, part = places
+    store.write_json(place.probes_file, {"probes": []})
+    open_part(place, part, small_study())
+    assert store.read_json(part.probes_file) == {"probes": []}
+
+
 def test_what_the_study_has_done_is_done(places, small_study):
     place, part = places
     first, second, *_ = workflow.plan(small_study()).runs

@@ -60,6 +60,10 @@ def test_a_run_takes_the_newest_probe_of_its_model_on_as_many_devices():
     assert probes.of(RUN, devices=2, kind="cpu") is None
     assert probes.of(replace(RUN, precision="32"), devices=2) is None
     assert probes.of(replace(RUN, shape=replace(SHAPE, n_layers=4)), devices=2) is None
+    # One that computes blocks again is another, and stands beside it.
+    frugal = replace(newer, recompute=True)
+    assert probes.added(frugal).of(RUN, devices=2, recompute=False) is newer
+    assert probes.added(frugal).of(RUN, devices=2, recompute=True, compiled=True) is frugal
     # The same again takes its place.
     assert len(probes.added(replace(PROBE, step_seconds=3.0)).records) == 2
     assert Probes.from_json(probes.to_json()) == probes
