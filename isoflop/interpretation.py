@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import isoflop
 from isoflop import store
-from isoflop.errors import NoAnswerError
+from isoflop.errors import CorruptFileError, InputError, NoAnswerError
 from isoflop.facts import prior_of
 from isoflop.planning.foretold import NOTHING, Foretold
 from isoflop.planning.recipes import named
@@ -123,11 +123,12 @@ def _foretold(
     from isoflop.planning.choice import Finished
     from isoflop.planning.foretold import score
 
-    choice, lacking = study.grid.prior, ""
-    if choice is not None and choice.law is not None and not choice.law.is_file():
+    lacking = ""
+    try:
+        prior = prior_of(study)
+    except (InputError, CorruptFileError) as error:
         # The law that was believed in may be gone: what came is reported all the same.
-        lacking = f"the prior's law, {choice.law}, does not exist any more"
-    prior = None if lacking else prior_of(study)
+        prior, lacking = None, str(error)
     if prior is not None and "adopted" in points:
         # A forecast is of a grid, and this law is of other points too.
         prior, lacking = None, "the law is of adopted points too, which no plan of this study has"

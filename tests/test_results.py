@@ -198,9 +198,12 @@ def test_a_prior_whose_law_is_gone_is_named(copy, tmp_path):
     grid = study.grid.model_copy(update={"prior": PriorChoice(law=prior)})
     store.write_text(copy.study_file, study.model_copy(update={"grid": grid}).to_yaml())
     assert results.read(copy.root, ["html"]).foretold.widths
+    prior.write_text(prior.read_text()[:40])
+    (said,) = results.read(copy.root, ["html"]).foretold.sentences()
+    assert f"No forecast of the grid is scored: {prior}" in said
     prior.unlink()
     (said,) = results.read(copy.root, ["html"]).foretold.sentences()
-    assert "No forecast of the grid is scored: the prior's law" in said
+    assert "must be the law.json of a study, but" in said
 
 
 def test_with_adopted_points_no_forecast_of_the_grid_is_scored(copy):

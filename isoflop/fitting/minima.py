@@ -209,6 +209,13 @@ def find_minimum(profile: Profile, window: int, method: Method = "parabola") -> 
             f"all {sizes} sizes have the same loss, {np.exp(profile.log_loss[0]):.6g}",
             "look at the losses: runs of different sizes do not give the same number",
         )
+    if method == "akima" and len(np.unique(profile.log_tokens)) < sizes:
+        return _refused(
+            blank,
+            Status.TOO_FEW,
+            "sizes of equal D, through which no spline in D goes",
+            "look at the tokens: at one C models of different sizes see different numbers of them",
+        )
     by_params = vertices_by_params(profile, profile.log_loss[None], window, method)
     by_tokens = vertices_by_tokens(profile, profile.log_loss[None], window, method)
     tokens_in_order = profile.log_tokens[profile.by_tokens]

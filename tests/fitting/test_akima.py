@@ -66,3 +66,17 @@ def test_all_of_porians_published_exponents(shared):
         y = np.log([[minimum.params, minimum.tokens] for minimum in found]).T
         lines = fit_lines(np.log([minimum.flops for minimum in found]), y, np.ones(y.shape, dtype=bool))
         assert lines.slope == pytest.approx(published.loc[name, ["a_basic", "b_basic"]].to_numpy(float), abs=0.005)
+
+
+def test_sizes_of_equal_tokens_have_no_spline():
+    """As where runs of one budget label are of two conventions of N."""
+    params = np.geomspace(1e7, 1e9, 7)
+    tokens = 1e18 / 6 / params
+    tokens[3] = tokens[2]
+    losses = 2 + 400 / params**0.35 + 400 / tokens**0.35
+    table = pd.DataFrame({"flops": 1e18, "params": params, "tokens": tokens, "loss": losses})
+    (profile,) = profiles(judge(table))
+    refused = find_minimum(profile, 5, "akima")
+    assert refused.status is Status.TOO_FEW
+    assert "sizes of equal D" in refused.reason
+    assert find_minimum(profile, 5).status is Status.INTERIOR
