@@ -23,7 +23,7 @@ from isoflop.fitting.cost import CostModel
 from isoflop.fitting.words import percent, power
 from isoflop.planning.findings import FEWEST_SIZES, INTERIOR
 from isoflop.planning.forecast import BEYOND, DRAWS, NOISE, WINDOW, forecast_cells
-from isoflop.planning.outlook import Forecast
+from isoflop.planning.outlook import QUANTITIES, Forecast
 from isoflop.planning.prior import Prior, names
 from isoflop.planning.simulation import Cells
 
@@ -132,6 +132,10 @@ class Suggestion:
             ),
             f"every minimum interior with p >= {ours.interior:.2f}",
         ]
+        if ours.surface and theirs.surface:
+            names = zip(("a", "b/a", f"ln N*({power(ours.target)})"), QUANTITIES, strict=True)
+            told = (f"{name} ±{ours.surface[each]:.3g} (the plan: ±{theirs.surface[each]:.3g})" for name, each in names)
+            lines.append(f"if the surface leads, as isoflop next expects: {', '.join(told)}")
         highest = max(budget.budget for budget in theirs.budgets)
         if highest > 1.01 * self.budgets[-1]:
             lines.append(

@@ -68,6 +68,14 @@ def test_a_third_of_the_flops_tells_as_much_and_simulated_studies_confirm_it(che
     assert np.median(reported) <= 1.2 * cheaper.asked["ratio"]
 
 
+def test_it_says_what_the_surface_would_tell_by_the_information_that_next_goes_by(cheaper):
+    ours, theirs = (
+        forecast_cells(cells, SODA, SIX_ND, target=cheaper.forecast.target, fits=0, draws=20).surface["ratio"]
+        for cells in (laid(cheaper), grid())
+    )
+    assert f"b/a ±{ours:.3g} (the plan: ±{theirs:.3g})" in str(cheaper)
+
+
 def test_flops_are_spent_to_tell_the_most():
     suggestion = suggest_for(grid(), SODA, flops=4.6e20)
     assert suggestion.flops <= 4.6e20
