@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 
@@ -77,10 +78,14 @@ def queue() -> list[Task]:
 
 def preempted(task: str) -> bool:
     """Whether SLURM is ending a task to make room for another's, and not because somebody cancelled it."""
+    # A task that ends gets its signal twice, all its processes do: the second must not end the question.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         words = dict(word.partition("=")[::2] for word in _call("scontrol", "--oneliner", "show", "job", task).split())
     except RunError:
         return False
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return words.get("PreemptTime", "None") not in {"None", "Unknown", "(null)", ""}
 
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from isoflop.claims import Claims, crews, device_hours, ended
+from isoflop.claims import crews, device_hours, ended
 from isoflop.errors import RunError
 from isoflop.launching import cluster
 from isoflop.launching.base import longest_first
-from isoflop.launching.causes import Cause
 from isoflop.launching.cluster import Task
 from isoflop.launching.draft import CANARY, FIT, Draft, Point, mark_of
 from isoflop.launching.profiles import SlurmProfile, WorkerClass, parse_profile
@@ -82,10 +81,13 @@ class Queue:
         Those that will still work, each with its submission's id and its part.
     parts
         The record of each part that has tasks.
+    preempted
+        Ids of tasks that made room for another's and will not come back: SLURM knows of them for some minutes.
     """
 
     tasks: tuple[tuple[str, str, Task], ...]
     parts: dict[tuple[str, str], dict[str, Any]]
+    preempted: frozenset[str] = frozenset()
 
     @property
     def covered(self) -> frozenset[str]:
@@ -108,7 +110,8 @@ def look(place: StudyDirectory) -> Queue:
     parts: dict[tuple[str, str], dict[str, Any]] = {}
     records: dict[str, dict[str, Any]] = {}
     mark = mark_of(place)
-    tasks = [task for task in cluster.queue() if task.live and task.comment.startswith(mark)]
+    known = [task for task in cluster.queue() if task.comment.startswith(mark)]
+    tasks = [task for task in known if task.live]
     left = _left(place) if any(task.state == "RUNNING" for task in tasks) else frozenset()
     for task in tasks:
         if task.state == "RUNNING" and task.id in left:
@@ -117,14 +120,14 @@ def look(place: StudyDirectory) -> Queue:
         sid, _, part = task.comment.removeprefix(mark).partition(":")
         folder = place.submissions / validated_name(sid)
         if sid not in records:
-            records[sid] = _record(place, sid)
+            records[sid] = record_of(place, sid)
         record = records[sid]
         found.append((sid, part, task))
         if part != FIT and not part.startswith(CANARY):
             parts[sid, part] = record["parts"][part]
         if not (folder / f"{part}.json").exists():
             publish_json(folder / f"{part}.json", {"job": task.id.split("_")[0], "found": True})
-    return Queue(tuple(found), parts)
+    return Queue(tuple(found), parts, frozenset(task.id for task in known if task.state == "PREEMPTED"))
 
 
 def _left(place: StudyDirectory) -> frozenset[str]:
@@ -200,41 +203,6 @@ def last_profile(place: StudyDirectory) -> SlurmProfile | None:
         return None
     profile = parse_profile(read_json(folders[-1])["profile"], str(folders[-1]))
     return profile if isinstance(profile, SlurmProfile) else None
-
-
-def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[str]:
-    """Open runs that were submitted and that no worker will take, by no decision of a person.
-
-    Their last attempt was preempted, ran into its time limit or died with its node; or whoever submitted them died
-    before SLURM was called.
-    """
-    sids = sorted(path.parent.name for path in place.submissions.glob("*/submission.json"))
-    if not sids:
-        return []
-    record = _record(place, sids[-1])
-    unsent = {
-        run
-        for part, entry in record["parts"].items()
-        if part != FIT and not (place.submissions / sids[-1] / f"{part}.json").exists()
-        for run in entry["runs"]
-    }
-    claims, branches = Claims(place.root), place.branches()
-    return [
-        run
-        for run in open_runs
-        if run not in queue.covered
-        # Who passed a run over because its trunk was in other hands has left it to those.
-        and (run in unsent or _struck(claims, run) or (run in branches and _struck(claims, branches[run].trunk)))
-    ]
-
-
-def _struck(claims: Claims, name: str) -> bool:
-    last = claims.latest(name)
-    if last is None:
-        return False
-    if last.end is None:
-        return claims.observer.verdict(last.crew) == "dead"
-    return last.end.get("cause") in {Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.NODE_FAILURE}
 
 
 def _parts(
@@ -329,5 +297,6 @@ def _part(entry: WorkerClass, order: Sequence[str], tasks: int, steps: int | Non
     }
 
 
-def _record(place: StudyDirectory, sid: str) -> dict[str, Any]:
+def record_of(place: StudyDirectory, sid: str) -> dict[str, Any]:
+    """What a submission meant to do, as it was written before SLURM was called."""
     return read_json(place.submissions / sid / "submission.json")

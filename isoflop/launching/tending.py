@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from isoflop.claims import hold
+from isoflop.claims import Claim, Claims, hold
 from isoflop.errors import InputError, RunError
 from isoflop.launching import slurm
 from isoflop.launching.base import Event
+from isoflop.launching.causes import DONE, FAILED, PARDON, Cause
+from isoflop.launching.draft import FIT
 from isoflop.launching.profiles import SlurmProfile
 from isoflop.launching.slurm import Queue, Submitted
 from isoflop.launching.states import RunState, states
+from isoflop.names import validated_name
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
 
@@ -70,12 +73,65 @@ def replace_lost(place: StudyDirectory, runs: Sequence[RunState], queue: Queue |
     if queue is None:
         return None
     open_runs = [run.run for run in runs if run.in_grid and run.state in {"planned", "queued"}]
-    missing = slurm.lost(place, queue, open_runs)
+    missing = lost(place, queue, open_runs)
     profile = slurm.last_profile(place) if missing else None
     if profile is None:
         return None
     with hold(place.root, patience=60.0):
         return slurm.submit(place, [place.load_run(run) for run in missing], profile)
+
+
+def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[str]:
+    """Open runs that were submitted and that no worker will take, by no decision of a person.
+
+    Their last attempt was preempted, ran into its time limit or died with its node; or they waited, for a first or
+    another attempt, on a crew that ended so; or whoever submitted them died before SLURM was called.
+    """
+    sids = sorted(path.parent.name for path in place.submissions.glob("*/submission.json"))
+    if not sids:
+        return []
+    claims, branches = Claims(place.root), place.branches()
+    left = [run for run in open_runs if run not in queue.covered]
+    last = {run: claims.latest(run) for run in left}
+    # Who passed a run over because its trunk was in other hands has left it to those.
+    trunks = {run: claims.latest(branches[run].trunk) for run in left if run in branches}
+    struck = {
+        run: [claim for claim in (last[run], trunks.get(run)) if claim is not None and _struck(claim, claims, queue)]
+        for run in left
+    }
+    parts = {claim.crew.part for found in struck.values() for claim in found} - {""}
+    unmanned = {run for part in parts for run in _runs_of(place, part)}
+    unsent = _unsent(place, sids[-1])
+    return [run for run in left if struck[run] or run in unsent or (run in unmanned and _waits(last[run]))]
+
+
+def _struck(claim: Claim, claims: Claims, queue: Queue) -> bool:
+    """Whether an attempt was ended by the cluster."""
+    if claim.end is None:
+        return claims.observer.verdict(claim.crew) == "dead"
+    if claim.end["outcome"] in {DONE, PARDON}:
+        return False
+    # Who is killed while it asks why, or whose workers are killed first, has put it down to something else.
+    taken = claim.end.get("cause") in {Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.NODE_FAILURE}
+    return taken or claim.crew.job in queue.preempted
+
+
+def _waits(claim: Claim | None) -> bool:
+    """Whether a run with this last claim is left to the next worker, and was not laid down."""
+    return claim is None or (claim.end is not None and claim.end["outcome"] in {FAILED, PARDON})
+
+
+def _unsent(place: StudyDirectory, sid: str) -> set[str]:
+    """Runs of the parts of a submission that SLURM was never told of."""
+    parts = slurm.record_of(place, sid)["parts"]
+    unsent = [part for part in parts if part != FIT and not (place.submissions / sid / f"{part}.json").exists()]
+    return {run for part in unsent for run in parts[part]["runs"]}
+
+
+def _runs_of(place: StudyDirectory, crews_part: str) -> list[str]:
+    """Runs that a crew of this part of a submission might take."""
+    sid, _, part = crews_part.partition("/")
+    return slurm.record_of(place, validated_name(sid))["parts"][part]["runs"]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from isoflop.claims import hold
@@ -84,6 +86,15 @@ def test_who_cannot_be_told_is_not_limited(told, monkeypatch):
 
     monkeypatch.setattr(commands, "_call", call)
     assert limits(None, None) == Limits(1001, None)
+
+
+def test_a_task_that_is_told_twice_to_end_still_learns_why(tmp_path, monkeypatch):
+    asked = tmp_path / "scontrol"
+    asked.write_text("#!/bin/sh\nkill -TERM $$\necho JobId=7 PreemptTime=2026-11-23T07:33:34\n")
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert commands.preempted("7_0")
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.slurm

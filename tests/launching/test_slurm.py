@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from isoflop import workflow
-from isoflop.claims import Claims, hold, joined
+from isoflop.claims import Claims, hold
 from isoflop.errors import InputError
 from isoflop.launching import slurm
 from isoflop.launching.draft import Point
@@ -206,22 +206,6 @@ def test_without_slurm_one_message_says_so(pretended, profile, monkeypatch):
     with pytest.raises(InputError, match="SLURM's commands must be on the PATH, but squeue is not found"):
         slurm.submit(study.place, study.plan.runs, load_profile(profile()))
     assert not study.place.submissions.exists()
-
-
-def test_runs_that_were_left_to_whoever_trained_their_trunk_are_lost_with_it(pretended):
-    study = pretended(4)
-    short, long, other, _ = (run.id for run in study.plan.runs)
-    write_json(study.place.trunk("t").trunk_file, {"branches": {short: 4, long: 8}})
-    write_json(study.place.submissions / "s" / "submission.json", {"parts": {"fit": {"runs": []}}})
-    nothing = slurm.Queue((), {})
-    assert slurm.lost(study.place, nothing, [short, long, other]) == []
-    with joined(study.place.root) as crew:
-        claims = Claims(study.place.root, crew)
-        assert claims.take("t")
-        assert claims.take(long)
-        assert slurm.lost(study.place, nothing, [short, long, other]) == []
-    # The crew is dead; nobody ever held the other run of the trunk.
-    assert slurm.lost(study.place, nothing, [short, long, other]) == [short, long]
 
 
 def test_ten_bad_runs_of_64_are_ten_that_are_submitted_again(cluster, pretended, profile):

@@ -321,7 +321,8 @@ def test_hours_that_are_spent_end_the_sweep(cluster, pretended, profile):
 def test_where_preempted_jobs_are_cancelled_the_next_look_submits_them_again(clusters, pretended, profile, monkeypatch):
     cluster = clusters(PREEMPT="CANCEL", GRACE=0)
     monkeypatch.setenv("SLURM_CONF", cluster.shell["SLURM_CONF"])
-    study, path = pretended(8, seconds=4), profile(options={"time": "10", "cpus_per_task": 8}, max_requeues=0)
+    # Four tasks of two workers each: four runs are still to be taken when all are cancelled.
+    study, path = pretended(12, seconds=4), profile(options={"time": "10", "cpus_per_task": 8}, max_requeues=0)
     cluster.submit(study.place, path)
     running(study, 8)
     cluster.slurm(
@@ -334,7 +335,7 @@ def test_where_preempted_jobs_are_cancelled_the_next_look_submits_them_again(clu
     def looked():
         # SLURM may show a task as there for a second longer: then it is the next look.
         cluster.isoflop("status", study.place.root)
-        return study.states == {"done": 8}
+        return study.states == {"done": 12}
 
     until(looked, 90, "all must be done")
-    assert cluster.isoflop("status", study.place.root, "--watch").count("8 done")
+    assert cluster.isoflop("status", study.place.root, "--watch").count("12 done")
