@@ -3,7 +3,7 @@
 The Trainer has our model in it, or the Qwen3 of transformers from the same weights, which computes the same. All train
 the model of `isoflop.training` on the tokens of a source, and do what a sweep has done: a row of metrics
 every so many steps, checkpoints of which two are kept, clipping by norm, the rate by step, progress, the held-out loss
-at the end. The Trainer sums the loss by type of token, too, as ours does; the plain loop does not.
+at the end. Ours alone sums the loss by type of token besides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -96,24 +95,16 @@ def plain_loop(planned: Run, directory: Path, source: Source, cadence: Cadence) 
     return held_out(model, planned, source)
 
 
-class _Wrapped(nn.Module):
-    """A model as Hugging Face's Trainer calls one: from windows of tokens to their loss, which it sums by type."""
+class _WithLoss(nn.Module):
+    """Our model as Hugging Face's Trainer calls one: from windows of tokens to their loss."""
 
-    def __init__(self, model: nn.Module, logits: Callable[[Tensor], Tensor], source: Source) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.logits = model, logits
-        self.types = torch.from_numpy(source.token_types.astype(np.int64))
-        self.by_type = torch.zeros(2, len(source.types), dtype=torch.float64)
+        self.model = model
 
-    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        """The loss of windows of tokens."""
-        targets = tokens[:, 1:].reshape(-1)
-        loss, losses = plain_loss(self.logits(tokens[:, :-1]).flatten(0, 1), targets)
-        if self.training:
-            kinds = self.types[targets]
-            self.by_type[0].scatter_add_(0, kinds, losses.double())
-            self.by_type[1].scatter_add_(0, kinds, torch.ones_like(losses, dtype=torch.float64))
-        return {"loss": loss}
+    def forward(self, input_ids: Tensor, labels: Tensor, shift_labels: Tensor) -> dict[str, Tensor]:
+        """The loss of the tokens that come next."""
+        return {"loss": plain_loss(self.model(input_ids).flatten(0, 1), shift_labels.view(-1))[0]}
 
     def state_dict(self, *given: Any, **named: Any) -> dict[str, Any]:
         """Without the head where that is the embedding's matrix, which safetensors would not write twice."""
@@ -122,7 +113,10 @@ class _Wrapped(nn.Module):
 
 
 class _Sequences(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """The sequences of a run one by one, in its order."""
+    """The sequences of a run one by one, in its order, under the names that Hugging Face's models know.
+
+    Their loss counts the tokens under ``labels``, and shifts none where ``shift_labels`` are given.
+    """
 
     def __init__(self, planned: Run, source: Source) -> None:
         self.planned, self.read = planned, source.batches(planned)
@@ -135,47 +129,41 @@ class _Sequences(torch.utils.data.Dataset[dict[str, Tensor]]):
         step, row = divmod(index, self.planned.batch_size)
         if step != self.step:
             self.step, self.batch = step, torch.from_numpy(self.read(step))
-        return {"tokens": self.batch[row]}
+        tokens = self.batch[row]
+        return {"input_ids": tokens[:-1], "labels": tokens[1:], "shift_labels": tokens[1:]}
 
 
 def trainer(planned: Run, directory: Path, source: Source, cadence: Cadence) -> float:
     """Hugging Face's Trainer of our model; the held-out loss."""
     model = Decoder(planned.shape, planned.seed)
-    return _train(model, model.forward, planned, directory, source, cadence)
+    _train(_WithLoss(model), planned, directory, source, cadence)
+    return held_out(model, planned, source)
 
 
-def trainer_of_qwen3(planned: Run, directory: Path, source: Source, cadence: Cadence) -> float:
-    """Hugging Face's Trainer of its own Qwen3, which starts from our weights; the held-out loss."""
+def trainer_of_qwen3(planned: Run, directory: Path, source: Source, cadence: Cadence, compiled: bool = False) -> float:
+    """Hugging Face's Trainer of its own Qwen3, with its own loss, which starts from our weights; the held-out loss."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     settings = {name: value for name, value in configuration(planned).items() if name != "torch_dtype"}
     model = Qwen3ForCausalLM(Qwen3Config(**settings, use_cache=False))
     model.load_state_dict(named_weights(planned, Decoder(planned.shape, planned.seed).state_dict()), strict=False)
-    return _train(model, lambda tokens: model(input_ids=tokens).logits, planned, directory, source, cadence)
+    _train(model, planned, directory, source, cadence, compiled)
+    return held_out(lambda tokens: model(input_ids=tokens).logits, planned, source)
 
 
 def _train(
-    model: nn.Module,
-    logits: Callable[[Tensor], Tensor],
-    planned: Run,
-    directory: Path,
-    source: Source,
-    cadence: Cadence,
-) -> float:
+    model: nn.Module, planned: Run, directory: Path, source: Source, cadence: Cadence, compiled: bool = False
+) -> None:
     """Train `model` with a run's optimiser, rates, clipping, rows and checkpoints."""
+    from accelerate.state import AcceleratorState
     from transformers import Trainer, TrainingArguments
 
-    wrapped = _Wrapped(model, logits, source)
+    # Whether to compile is what the first Trainer of a process was asked, else.
+    AcceleratorState._reset_state(reset_partial_state=True)
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *given: Any) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
-
-        def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
-            sums, counts = wrapped.by_type.tolist()
-            of_types = zip(source.types, sums, counts, strict=True)
-            super().log({**logs, **{f"loss_{name}": total / max(1, n) for name, total, n in of_types}}, *given, **named)
-            wrapped.by_type.zero_()
 
     optimizer, schedule = optimizer_of(model, planned), planned.schedule
     # It asks for the rate after the last step too.
@@ -188,15 +176,16 @@ def _train(
         logging_steps=cadence.log,
         save_steps=cadence.checkpoint,
         save_total_limit=2,
+        remove_unused_columns=False,
         report_to=[],
+        torch_compile=compiled,
         use_cpu=True,
         seed=planned.seed,
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         InOrder(
-            model=wrapped,
+            model=model,
             args=arguments,
             train_dataset=_Sequences(planned, source),
             optimizers=(optimizer, rate),
         ).train()
-    return held_out(logits, planned, source)

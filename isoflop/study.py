@@ -52,7 +52,9 @@ class Training(Section):
     recompute: bool = Field(
         False, description="whether blocks are computed again in the backward pass, for less memory (a third more work)"
     )
-    compile: bool = Field(False, description="whether torch compiles the blocks: for long runs on a GPU")
+    compile: bool | None = Field(
+        None, description="whether torch compiles the model; default: where isoflop probe found that it pays"
+    )
     logger: Loggers = Field(("csv",), description="where metrics go: csv (always), tensorboard, wandb; or several")
     keep_weights: bool = Field(False, description="whether a finished run's weights stay on disk, for isoflop export")
 

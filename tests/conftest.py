@@ -6,7 +6,7 @@ import csv
 import gzip
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,14 @@ import pytest
 from isoflop.study import Study
 from isoflop.tokens.shards import Document, publishing, write_corpus
 from isoflop.tokens.stream import Layout, Utterance
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have torch keep what it compiles, here and in the processes that tests start, as long as the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,49 @@
 """Probing: some real steps of each of a study's models on this machine's devices, before a launcher is let loose.
 
 Each model is tried in processes of its own. Where memory runs out its weights are shared out over the run's devices,
-if it has several; then half as many sequences go through at once, and so on down to one.
+if it has several; then half as many sequences go through at once, and so on down to one. Where the study leaves it open
+whether to compile, what fits is tried compiled too, and the faster way over the study's runs of the model is its probe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isoflop import store
 from isoflop.claims import hold
 from isoflop.errors import InputError, RunError
 from isoflop.launching.profiles import LocalProfile
 from isoflop.launching.trainers import corpora
-from isoflop.planning.probes import Probe
+from isoflop.planning.probes import Probe, chosen
 from isoflop.planning.runs import Run, trainable
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 
+if TYPE_CHECKING:
+    from isoflop.training.group import Job
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of probing: what was measured, and by run id why the others could not be."""
+    """What came of probing, by the id of the run that each model was tried with.
 
-    probes: tuple[Probe, ...]
-    failed: dict[str, str]
+    Parameters
+    ----------
+    probes
+        What was measured: of two ways the one that is faster over the study's runs of the model.
+    slower
+        And the other way, where there are two.
+    failed, uncompiled
+        Why a model could not be probed, and why one that might have been compiled could not be.
+    """
+
+    probes: dict[str, Probe] = field(default_factory=dict)
+    slower: dict[str, Probe] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    uncompiled: dict[str, str] = field(default_factory=dict)
 
 
 def probe(
@@ -44,7 +61,7 @@ def probe(
         Where the options and the tokens are from, and the directory that keeps the measurements. Without a corpus
         there the tokens are uniform.
     runs
-        One of each model (see `isoflop.planning.probes.chosen`).
+        What is to be trained; of each model the one with most sequences a step is probed.
     profile
         Devices of a run, and threads.
     told
@@ -60,34 +77,55 @@ def probe(
     for run in runs:
         trainable(run)
         profile.check(run)
-    tokens = corpora(place, study)
-    found: list[Probe] = []
-    failed: dict[str, str] = {}
-    for number, run in enumerate(runs):
-        told(number, len(runs))
+    tokens, models = corpora(place, study), chosen(runs)
+    outcome = Outcome()
+    for number, (run, steps) in enumerate(models.items()):
+        told(number, len(models))
+        corpus = tokens.get(run.data)
         try:
-            found.append(_fitting(study, place, run, profile, tokens.get(run.data)))
-        except (RunError, InputError, MemoryError) as error:
-            failed[run.id] = str(error) or type(error).__name__
+            job, faster = _fitting(study, place, run, profile, corpus)
+        except _FAILS as error:
+            outcome.failed[run.id] = _words(error)
             continue
-        # At once, so that none is lost with those that follow.
+        if job.options.compile is None:
+            try:
+                compiled = _measured(replace(job, options=replace(job.options, compile=True)), corpus)
+            except _FAILS as error:
+                outcome.uncompiled[run.id] = _words(error)
+            else:
+                faster, outcome.slower[run.id] = sorted((faster, compiled), key=lambda each: each.seconds(steps))
+        outcome.probes[run.id] = faster
+        # At once, so that none is lost with those that follow; the faster last, since the newest counts.
         with hold(place.root, patience=60.0):
-            store.write_json(place.probes_file, store.probes(place).added(found[-1]).to_json())
-    told(len(runs), len(runs))
-    return Outcome(tuple(found), failed)
+            known = store.probes(place)
+            for found in (outcome.slower, outcome.probes):
+                known = known.added(found[run.id]) if run.id in found else known
+            store.write_json(place.probes_file, known.to_json())
+    told(len(models), len(models))
+    return outcome
 
 
-def _fitting(study: Study, place: StudyDirectory, run: Run, profile: LocalProfile, corpus: Path | None) -> Probe:
-    """The probe of one model, in the largest parts that fit."""
+#: What a model that cannot be probed raises.
+_FAILS = (RunError, InputError, MemoryError)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _fitting(
+    study: Study, place: StudyDirectory, run: Run, profile: LocalProfile, corpus: Path | None
+) -> tuple[Job, Probe]:
+    """The probe of one model in the largest parts that fit, and how that was."""
     from isoflop.launching.trainers import options_of
-    from isoflop.training import group
+    from isoflop.training.group import Job
     from isoflop.training.module import Cadence
 
     options, times = options_of(study, profile.devices_per_run), 1
     while True:
-        job = group.Job(run, place.root, Cadence(), "gpu" if profile.gpus else "cpu", times, options)
+        job = Job(run, place.root, Cadence(), "gpu" if profile.gpus else "cpu", times, options)
         try:
-            return Probe.from_json(group.probe(job, corpus, threads=1))
+            return job, _measured(job, corpus)
         except MemoryError:
             if options.devices > 1 and options.sharded is None:
                 options = replace(options, sharded=True)
@@ -95,3 +133,9 @@ def _fitting(study: Study, place: StudyDirectory, run: Run, profile: LocalProfil
                 times *= 2
             else:
                 raise
+
+
+def _measured(job: Job, corpus: Path | None) -> Probe:
+    from isoflop.training import group
+
+    return Probe.from_json(group.probe(job, corpus, threads=1))

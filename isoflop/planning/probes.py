@@ -6,6 +6,7 @@ there are any, and a run its micro-batch and its strategy.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -14,6 +15,7 @@ from isoflop.errors import InputError
 from isoflop.planning import hardware
 from isoflop.planning.hardware import Measured, Strategy
 from isoflop.planning.runs import Run
+from isoflop.planning.trunks import own_steps
 
 #: What of a run decides how long its steps take, beside its shape.
 _OF_THE_RUN = ("precision", "optimizer", "mask_documents")
@@ -36,7 +38,7 @@ class Probe:
     strategy, micro_batch
         How (`hardware.strategy`), and sequences of one forward pass on each, which fit.
     recompute, compiled
-        As the study asks.
+        As the study asks; where it leaves open whether to compile, as is faster for its runs.
     step_seconds, peak_bytes
         Of a step, the mean after the warm-up; and at most in use on one device (of a CPU: of one process, the
         libraries' own among them).
@@ -44,6 +46,8 @@ class Probe:
         Of a step, with attention in full and causal.
     versions
         Of isoflop and torch.
+    start_seconds
+        What the first steps took beyond their time: to compile, mostly.
     """
 
     size: str
@@ -62,6 +66,7 @@ class Probe:
     flops: float
     causal_flops: float
     versions: dict[str, str]
+    start_seconds: float = 0.0
 
     @property
     def accelerator(self) -> str | None:
@@ -87,6 +92,10 @@ class Probe:
     def hours(self, run: Run, steps: int) -> float:
         """Device-hours of so many steps of `run`, at this probe's tokens a second."""
         return steps * run.tokens_per_step / self.tokens_per_second * self.devices / 3600
+
+    def seconds(self, steps: float) -> float:
+        """A run of so many steps of the batch that was measured, the start among them."""
+        return self.start_seconds + steps * self.step_seconds
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with what follows from them."""
@@ -118,7 +127,7 @@ class Probes:
 
     records: tuple[Probe, ...] = ()
 
-    def of(self, run: Run, *, devices: int, **where: str | bool) -> Probe | None:
+    def of(self, run: Run, *, devices: int, **where: str | bool | None) -> Probe | None:
         """The newest of the model of `run` on so many devices; None: none.
 
         Parameters
@@ -126,15 +135,16 @@ class Probes:
         run, devices
             What, and on how many.
         where
-            The `accelerator`, the `device` or the `kind` that it must be, and whether to `recompute` and be `compiled`.
+            The `accelerator`, the `device` or the `kind` that it must be, and whether to `recompute` and be `compiled`
+            (None: as may be).
         """
         for probe in reversed(self.records):
-            there = all(getattr(probe, name) == value for name, value in where.items())
+            there = all(value is None or getattr(probe, name) == value for name, value in where.items())
             if there and probe.devices == devices and probe.of(run):
                 return probe
         return None
 
-    def measured(self, runs: Sequence[Run], *, devices: int, **where: str | bool) -> dict[str, Measured]:
+    def measured(self, runs: Sequence[Run], *, devices: int, **where: str | bool | None) -> dict[str, Measured]:
         """What is known of each of `runs` on so many devices (see `of`), by run id."""
         found = {run: self.of(run, devices=devices, **where) for run in runs}
         return {
@@ -166,8 +176,8 @@ class Probes:
 NONE = Probes()
 
 
-def chosen(runs: Sequence[Run], sizes: Sequence[str] = ()) -> list[Run]:
-    """A run of each distinct model, the one with most sequences a step; of `sizes` (names or widths) alone where given.
+def of_sizes(runs: Sequence[Run], sizes: Sequence[str]) -> list[Run]:
+    """Those of `runs` that are of `sizes`, names or widths; all where none is given.
 
     Raises
     ------
@@ -178,10 +188,20 @@ def chosen(runs: Sequence[Run], sizes: Sequence[str] = ()) -> list[Run]:
     for size in sizes:
         if size not in known:
             raise InputError(f"sizes must be the study's, {', '.join(sorted(known))}, but got {size!r}")
-    largest: dict[Any, Run] = {}
+    return [run for run in runs if not sizes or {run.shape.label, str(run.shape.d_model)} & set(sizes)]
+
+
+def chosen(runs: Sequence[Run]) -> dict[Run, float]:
+    """A run of each distinct model, the one with most sequences a step, and the mean steps of all that are of it.
+
+    The smallest model first. A step that runs of a trunk share counts for the longest of them.
+    """
+    steps = own_steps(runs)
+    models = defaultdict[Any, list[Run]](list)
     for run in runs:
-        if not sizes or {run.shape.label, str(run.shape.d_model)} & set(sizes):
-            key = (run.shape, *settings_of(run).values())
-            if key not in largest or run.batch_size > largest[key].batch_size:
-                largest[key] = run
-    return sorted(largest.values(), key=lambda run: run.shape.parameters.total)
+        models[run.shape, *settings_of(run).values()].append(run)
+    largest = {
+        max(each, key=lambda run: run.batch_size): sum(steps[run.id] for run in each) / len(each)
+        for each in models.values()
+    }
+    return dict(sorted(largest.items(), key=lambda entry: entry[0].shape.parameters.total))

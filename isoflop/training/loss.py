@@ -30,21 +30,33 @@ ACOUSTIC = "acoustic"
 #: The types that are no sound.
 NOT_SOUND = ("text", "control")
 
+#: What `softmax` and `ending` are, compiled or not.
+Chunk = Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Tensor]]
+Ending = Callable[[Decoder, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def training_loss(decoder: Decoder, tokens: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
+def training_loss(
+    decoder: Decoder, tokens: Tensor, z_loss: float = 0.0, chunk: Chunk | None = None, end: Ending | None = None
+) -> tuple[Tensor, Tensor]:
     """What is minimised over windows of tokens, (batch, s + 1), and the loss of each target in nats, (batch·s,).
 
     The former is the mean of the latter, plus the z-loss (Chowdhery et al. 2022, arXiv 2204.02311, section 5):
-    `z_loss` times the mean squared log-partition, which keeps logits from drifting away together.
+    `z_loss` times the mean squared log-partition, which keeps logits from drifting away together. `chunk` and `end`
+    are `softmax` and `ending` where these are compiled.
     """
     targets = tokens[:, 1:].reshape(-1)
-    features, weight = decoder.features(tokens[:, :-1]), decoder.head.weight
-    if len(weight) >= CHUNKED_VOCABULARY:
-        return chunked_loss(features, weight, targets, z_loss, decoder.chunk or softmax)
-    return plain_loss(decoder.head(features), targets, z_loss)
+    stream = decoder.stream(tokens[:, :-1])
+    if decoder.shape.vocabulary >= CHUNKED_VOCABULARY:
+        features, weight = decoder.normed(stream), decoder.head.weight
+        return chunked_loss(features, weight, targets, z_loss, chunk or softmax)
+    return (end or ending)(decoder, stream, targets, z_loss)
+
+
+def ending(decoder: Decoder, stream: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+    """`training_loss` from the residual stream after the last block, (batch·s, d), and `targets` (batch·s,)."""
+    return plain_loss(decoder.head(decoder.normed(stream)), targets, z_loss)
 
 
 def plain_loss(logits: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -73,10 +85,6 @@ def softmax(logits: Tensor, targets: Tensor, count: int, z_loss: float) -> tuple
     logits.mul_((1 + 2 * z_loss * partition) / (count * total))
     logits.scatter_add_(1, targets, torch.full_like(chosen, -1 / count))
     return (partition - chosen).squeeze(1), partition.square().squeeze(1), logits.to(kind)
-
-
-#: What `softmax` is, compiled or not.
-Chunk = Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Tensor]]
 
 
 def chunked_loss(
@@ -131,7 +139,7 @@ class _ChunkedLoss(torch.autograd.Function):
 def token_losses(decoder: Decoder, tokens: Tensor) -> Tensor:
     """The loss of each target of `tokens` (batch, s + 1) in nats, (batch·s,); for use without gradients."""
     targets = tokens[:, 1:].reshape(-1)
-    features, vocabulary = decoder.features(tokens[:, :-1]), len(decoder.head.weight)
+    features, vocabulary = decoder.features(tokens[:, :-1]), decoder.shape.vocabulary
     rows = chunk_rows(vocabulary, len(targets)) if vocabulary >= CHUNKED_VOCABULARY else len(targets)
     parts = zip(torch.split(features, rows), torch.split(targets, rows), strict=True)
     return torch.cat([F.cross_entropy(decoder.head(x).float(), y, reduction="none") for x, y in parts])

@@ -13,7 +13,6 @@ up-projection share another, and positions are rows of one matrix throughout.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -150,8 +149,6 @@ class Decoder(nn.Module):
         self.document_start = document_start
         #: Whether a block keeps its input alone for the backward pass, where the rest is computed again.
         self.recompute = False
-        #: `isoflop.training.loss.softmax` compiled, where it is.
-        self.chunk: Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Tensor]] | None = None
         # The layers' own initialisation, which is replaced below, draws from torch's generator.
         with torch.random.fork_rng(devices=[]):
             self.embedding = nn.Embedding(shape.vocabulary, shape.d_model)
@@ -183,6 +180,10 @@ class Decoder(nn.Module):
 
     def features(self, tokens: Tensor) -> Tensor:
         """What the head multiplies, (batch·s, d), for `tokens` (batch, s)."""
+        return self.normed(self.stream(tokens))
+
+    def stream(self, tokens: Tensor) -> Tensor:
+        """The residual stream after the last block, (batch·s, d), for `tokens` (batch, s)."""
         s = tokens.shape[1]
         cos, sin = self.cos[:s], self.sin[:s]
         mask = None if self.document_start is None else within_documents(tokens, self.document_start)
@@ -194,8 +195,12 @@ class Decoder(nn.Module):
                 x = checkpoint(block, x, cos, sin, mask, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, cos, sin, mask)
+        return cast(Tensor, x)
+
+    def normed(self, x: Tensor) -> Tensor:
+        """The residual stream as the head takes it."""
         x = self.norm(x)
-        return cast(Tensor, x if self.shrink == 1.0 else x * self.shrink)
+        return x if self.shrink == 1.0 else x * self.shrink
 
 
 def within_documents(tokens: Tensor, start: int) -> Tensor:

@@ -9,7 +9,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -141,6 +141,8 @@ class TrainingModule(lightning.LightningModule):
         The model.
     done
         Optimiser steps done.
+    loss, compiled
+        What takes the loss of a batch (`isoflop.training.loss.training_loss`), and whether that compiles.
     losses
         The validation losses, after validation.
     stopping, branching
@@ -183,6 +185,8 @@ class TrainingModule(lightning.LightningModule):
             self.decoder.load_state_dict(checkpoint.model)
             self.optimizer_state = checkpoint.optimizer
             self.done = checkpoint.step
+        self.loss: Callable[[Decoder, Tensor, float], tuple[Tensor, Tensor]] = training_loss
+        self.compiled = False
         self.losses: dict[str, float] = {}
         self.spread = False
 
@@ -259,7 +263,7 @@ class TrainingModule(lightning.LightningModule):
         parts = tokens.tensor_split(min(self.micro_batches, len(tokens)))
         losses = []
         for number, part in enumerate(parts, 1):
-            objective, each = training_loss(self.decoder, part, self.planned.z_loss)
+            objective, each = self.loss(self.decoder, part, self.planned.z_loss)
             if len(parts) > 1:
                 objective = objective * (len(part) / len(tokens))
             if self.member.size > 1:
@@ -289,7 +293,9 @@ class TrainingModule(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count the losses of one batch of windows."""
         tokens, origins = batch
-        losses = token_losses(self.decoder, tokens)
+        # Batches of other sizes than training's, for which all would be compiled again.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            losses = token_losses(self.decoder, tokens)
         if batch_idx < self.windows.real:
             self.tally.add(losses, tokens[:, 1:].reshape(-1), origins.repeat_interleave(tokens.shape[1] - 1))
 

@@ -5,19 +5,26 @@ So none of it is part of a run's id. A study's `training` section says it for al
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from isoflop.errors import InputError
-from isoflop.planning.hardware import Strategy, strategy
+from isoflop.planning.hardware import CHUNKED_VOCABULARY, Strategy, strategy
 from isoflop.planning.probes import Probe
 from isoflop.planning.runs import Run, rows_of_each
-from isoflop.training.loss import softmax
-from isoflop.training.model import Decoder
+from isoflop.training.loss import ending, softmax, training_loss
+from isoflop.training.module import TrainingModule
 
 #: What torch compiles with.
 BACKEND = "inductor"
+#: Up to so many blocks a model is compiled as one: a tenth faster than block by block where steps take milliseconds,
+#: but what it takes to compile grows with each.
+WHOLE_LAYERS = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class Options:
         Whether only what enters a block is kept for the backward pass, and the rest computed again: a third more
         work, for a fraction of the memory. The result is the same, bit for bit on a CPU.
     compile
-        Whether blocks, and what the loss does with a large vocabulary, are compiled. It takes from some seconds to a
-        minute a run: not for short ones, nor small models on a CPU.
+        Whether the model and its loss are compiled; None: where a probe of the model found that it pays. It
+        takes some seconds for the first run of a shape on a machine, one or two for the others.
     keep_weights
         Whether the final weights stay on disk.
     validate_every
@@ -50,7 +57,7 @@ class Options:
 
     micro_batch: int = 0
     recompute: bool = False
-    compile: bool = False
+    compile: bool | None = None
     keep_weights: bool = False
     validate_every: int = 0
     flops_per_second: float = 0.0
@@ -83,12 +90,13 @@ class Options:
         return min(rows, asked * times)
 
     def as_probed(self, probe: Probe) -> Options:
-        """The same with no more sequences at once than fitted where it was tried, and shared out where it had to be."""
+        """The same with no more sequences at once than fitted where it was tried, shared out and compiled as there."""
         fitting = min(self.micro_batch or probe.micro_batch, probe.micro_batch)
         if fitting == probe.batch_size // probe.devices:
             # A whole step fitted.
             fitting = self.micro_batch
-        return replace(self, micro_batch=fitting, sharded=probe.strategy == "fsdp")
+        compiled = probe.compiled if self.compile is None else self.compile
+        return replace(self, micro_batch=fitting, sharded=probe.strategy == "fsdp", compile=compiled)
 
     def strategy(self, run: Run, room: float | None) -> Strategy:
         """How the devices train `run` together, with `room` bytes on each (see `hardware.strategy`)."""
@@ -105,13 +113,35 @@ class Options:
         steps = {-(-time * self.validate_every // run.tokens_per_step) for time in times}
         return tuple(sorted(step for step in steps if step < run.steps))
 
-    def apply(self, decoder: Decoder) -> None:
-        """Make `decoder` compute its blocks so."""
+    def apply(self, module: TrainingModule) -> None:
+        """Have `module` train so."""
+        decoder = module.decoder
         decoder.recompute = self.recompute
-        if self.compile:
-            # All blocks of a run share one compiled graph; torch keeps eight, then compiles no more.
-            torch.compiler.reset()
+        if not self.compile:
+            return
+        _keep_private()
+        # All blocks of a run share one compiled graph; torch keeps eight, then compiles no more.
+        torch.compiler.reset()
+        compiled = partial(torch.compile, backend=BACKEND, dynamic=False)
+        module.compiled = True
+        shape = decoder.shape
+        whole = shape.n_layers <= WHOLE_LAYERS and shape.vocabulary < CHUNKED_VOCABULARY
+        if whole and not self.recompute and module.member.strategy != "fsdp":
+            module.loss = compiled(training_loss)
+        else:
             for block in decoder.blocks:
                 block.compile(backend=BACKEND, dynamic=False)
-            # Its passes over the logits become one or two.
-            decoder.chunk = torch.compile(softmax, backend=BACKEND, dynamic=False)
+            # Their passes over the logits become one or two.
+            module.loss = partial(training_loss, chunk=compiled(softmax), end=compiled(ending))
+
+
+def _keep_private() -> None:
+    """Have torch keep what it compiles where nobody else writes: it is loaded, and executed, by the next run.
+
+    By itself torch takes (and sets) a folder for temporary files by the user's name, whoever made it.
+    """
+    name, its_own = "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor_")
+    if os.environ.get(name, its_own).startswith(its_own):
+        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoflop" / "compiled"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ[name] = str(place)

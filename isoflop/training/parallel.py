@@ -102,7 +102,7 @@ def spread(decoder: Decoder, mesh: DeviceMesh) -> None:
     for block in decoder.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(decoder, mesh=mesh)
-    register_fsdp_forward_method(decoder, "features")
+    register_fsdp_forward_method(decoder, "stream")
 
 
 def rest(decoder: Decoder) -> None:

@@ -62,10 +62,14 @@ class Uniform:
 
 
 class _Clock(Callback):
-    """Notes when the warm-up ended and when the last step did."""
+    """Notes when the steps began, when the warm-up ended and when the last step did."""
 
     def __init__(self) -> None:
         self.read: dict[int, float] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Read the clock."""
+        self.read[0] = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,6 +83,11 @@ class _Clock(Callback):
         """Of a step after the warm-up."""
         return (self.read[STEPS] - self.read[WARM_UP]) / (STEPS - WARM_UP)
 
+    @property
+    def start_seconds(self) -> float:
+        """What the warm-up took beyond the time of its steps."""
+        return max(0.0, self.read[WARM_UP] - self.read[0] - WARM_UP * self.step_seconds)
+
 
 def measure(job: Job, source: Source, member: Member) -> dict[str, Any]:
     """Take the steps as a `member` of those that train the run of `job`; returns the `Probe` as plain values."""
@@ -89,7 +98,7 @@ def measure(job: Job, source: Source, member: Member) -> dict[str, Any]:
     passes = options.passes(run, job.micro_batches)
     # A chunk ends where the warm-up does.
     module = TrainingModule(short, source, Cadence(WARM_UP, WARM_UP), None, passes, (), member)
-    options.apply(module.decoder)
+    options.apply(module)
     clock = _Clock()
     on_gpu = train_module(module, [clock], job.accelerator).startswith("cuda")
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -107,11 +116,12 @@ def measure(job: Job, source: Source, member: Member) -> dict[str, Any]:
             strategy=member.strategy,
             micro_batch=-(-options.rows(run) // passes),
             recompute=options.recompute,
-            compiled=options.compile,
+            compiled=bool(options.compile),
             step_seconds=clock.step_seconds,
             peak_bytes=peak,
             flops=shape.training_flops(run.tokens_per_step),
             causal_flops=shape.flops_per_token("counted", "causal") * run.tokens_per_step,
             versions={"isoflop": isoflop.__version__, "torch": torch.__version__},
+            start_seconds=clock.start_seconds,
         )
     )

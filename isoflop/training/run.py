@@ -167,7 +167,7 @@ def finish(
     validations = options.validations(run)
     cuts = trunk.cuts, validations
     module = TrainingModule(run, source, job.cadence, start, options.passes(run, job.micro_batches), cuts, member)
-    options.apply(module.decoder)
+    options.apply(module)
     # What another run of the trunk left is a beginning, what the run itself left there is its own.
     resumed = 0 if start is None else start.resumed + (start.run == run.id or start.made_by == run.id)
     recorder = Recorder(module, place, trunk, start, resumed, on_progress, validations, options.loggers)
@@ -319,6 +319,7 @@ def _result(module: TrainingModule, recorder: Recorder, device: str, options: Op
         "device": device,
         "devices": module.member.size,
         "strategy": module.member.strategy,
+        "compiled": bool(options.compile),
         "threads": torch.get_num_threads(),
         "versions": {
             "isoflop": isoflop.__version__,

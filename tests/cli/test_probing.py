@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -35,7 +36,14 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def probe(study, place, runs, profile, told):
-        return probing.Outcome(tuple(figures(run) for run in runs[:1]), {run.id: "no room" for run in runs[1:]})
+        first, *others = runs
+        compiled = replace(figures(first), compiled=True, step_seconds=0.005)
+        return probing.Outcome(
+            {first.id: compiled},
+            {first.id: figures(first)},
+            {run.id: "no room" for run in others},
+            {first.id: "no compiler"},
+        )
 
     monkeypatch.setattr(probing, "probe", probe)
     return path
@@ -44,7 +52,7 @@ def study(tmp_path, monkeypatch):
 def test_figures_are_shown_and_what_failed_is_named(study):
     done = CliRunner().invoke(app, ["probe", str(study)])
     assert done.exit_code == 0, done.output
-    for word in ("6,400", "d8-l2", "single", "could not be probed: d16-l2", "no room", "probes.json"):
+    for word in ("12,800", "d8-l2", "single", "yes, ×2.00", "probed: d16-l2", "no room", "no compiler", "probes.json"):
         assert word in done.output
 
 
@@ -52,12 +60,13 @@ def test_one_document_has_them_all(study):
     done = CliRunner().invoke(app, ["probe", str(study), "--sizes", "8", "--json"])
     document = json.loads(done.stdout)
     assert [probe["size"] for probe in document["probes"]] == ["d8-l2"]
-    assert document["probes"][0]["tokens_per_second"] == pytest.approx(6400)
+    assert document["probes"][0]["tokens_per_second"] == pytest.approx(12_800)
+    assert [probe["compiled"] for probe in document["slower"]] == [False]
     assert document["failed"] == {}
 
 
 def test_where_none_fits_that_is_an_error(study, monkeypatch):
-    monkeypatch.setattr(probing, "probe", lambda *_: probing.Outcome((), {"a-run": "no room"}))
+    monkeypatch.setattr(probing, "probe", lambda *_: probing.Outcome(failed={"a-run": "no room"}))
     done = CliRunner().invoke(app, ["probe", str(study)])
     assert isinstance(done.exception, RunError)
     assert "a model must fit to be probed, but none of 1 did" in str(done.exception)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from isoflop import store, workflow
-from isoflop.errors import CorruptFileError, InputError
+from isoflop.errors import CorruptFileError, InputError, RunError
 from isoflop.launching import probing
 from isoflop.launching.profiles import LocalProfile, parse_profile
 from isoflop.launching.slurm import _timed
 from isoflop.launching.trainers import options_of
-from isoflop.planning.probes import NONE, Probe, chosen, settings_of
+from isoflop.planning.probes import NONE, Probe, settings_of
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
 from isoflop.study_trainer import TrainerChoice
@@ -40,20 +41,35 @@ def place(tmp_path: Path) -> StudyDirectory:
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_models_are_measured_and_the_plan_takes_their_figures(place, devices):
-    study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu", "gpus_per_run": devices}})
-    runs = chosen(workflow.plan(study).runs)
+    study = Study.parse(
+        {
+            **STUDY,
+            "hardware": {"accelerator": "cpu", "gpus_per_run": devices},
+            # Where there is one device, both ways are tried.
+            "training": {"validation_tokens": 640, "compile": None if devices == 1 else False},
+        }
+    )
+    runs = workflow.plan(study).runs
     told = []
     profile = LocalProfile(devices_per_run=devices)
     outcome = probing.probe(study, place, runs, profile, lambda done, total: told.append((done, total)))
-    assert outcome.failed == {}
+    probes = list(outcome.probes.values())
+    assert (outcome.failed, outcome.uncompiled) == ({}, {})
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert [probe.size for probe in outcome.probes] == [run.shape.label for run in runs]
-    assert {probe.strategy for probe in outcome.probes} == {"single" if devices == 1 else "ddp"}
-    assert store.probes(place).records == outcome.probes
+    assert [probe.size for probe in probes] == [run.shape.label for run in runs]
+    assert {probe.strategy for probe in probes} == {"single" if devices == 1 else "ddp"}
+    # A second or more to compile, for runs that take less.
+    assert not any(probe.compiled for probe in probes)
+    slower = list(outcome.slower.values())
+    assert len(slower) == (2 if devices == 1 else 0)
+    assert all(probe.compiled and probe.start_seconds > 1 for probe in slower)
+    assert store.probes(place).records == (
+        tuple(probes) if devices == 2 else (slower[0], probes[0], slower[1], probes[1])
+    )
     planned = workflow.plan(study, place.root)
     assert planned.estimate.measured_runs == len(planned.runs) == 2
     assert planned.estimate.memory_measured
-    hours = [probe.hours(run, run.steps) for probe, run in zip(outcome.probes, runs, strict=True)]
+    hours = [probe.hours(run, run.steps) for probe, run in zip(probes, runs, strict=True)]
     assert planned.estimate.gpu_hours == pytest.approx(sum(hours))
     assert "as measured (isoflop probe)" in " ".join(planned.notes())
 
@@ -68,12 +84,58 @@ def test_where_memory_runs_out_weights_are_shared_out_then_steps_are_split(place
 
     monkeypatch.setattr(group, "probe", short_of_memory)
     study = Study.parse({**STUDY, "training": {"validation_tokens": 640, "micro_batch": 2}})
-    runs = chosen(workflow.plan(study).runs)[:1]
+    runs = workflow.plan(study).runs[:1]
     outcome = probing.probe(study, place, runs, LocalProfile(devices_per_run=2))
     assert tried == [(None, 1), (True, 1), (True, 2)]
-    assert outcome.probes == ()
-    assert outcome.failed == {runs[0].id: "no room"}
+    assert outcome == probing.Outcome(failed={runs[0].id: "no room"})
     assert not place.probes_file.exists()
+
+
+def timed(job, seconds, **how):
+    """What probing `job` might give."""
+    run = job.run
+    figures = Probe(
+        run.shape.label, dict(vars(run.shape)), settings_of(run), run.batch_size, "cpu", "x86_64", 1, "single",
+        run.batch_size, False, bool(job.options.compile), seconds, 1, 1.0, 1.0, {}, **how,
+    )  # fmt: skip
+    return asdict(figures)
+
+
+@pytest.mark.parametrize(("start", "compiled"), [(0.1, True), (1e6, False)])
+def test_a_model_is_compiled_where_that_pays(place, monkeypatch, start, compiled):
+    """Twice as fast, after so many seconds."""
+    monkeypatch.setattr(
+        group,
+        "probe",
+        lambda job, corpus, threads: timed(job, 0.5, start_seconds=start) if job.options.compile else timed(job, 1.0),
+    )
+    study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu"}})
+    run = workflow.plan(study).runs[0]
+    outcome = probing.probe(study, place, [run], LocalProfile())
+    assert outcome.probes[run.id].compiled is compiled
+    assert outcome.slower[run.id].compiled is not compiled
+    known = store.probes(place)
+    assert known.of(run, devices=1, compiled=None) == outcome.probes[run.id]
+    assert options_of(study).as_probed(outcome.probes[run.id]).compile is compiled
+    # What the study says is not overruled.
+    for said in (True, False):
+        asked = Study.parse({**STUDY, "training": {"validation_tokens": 640, "compile": said}})
+        assert options_of(asked).as_probed(outcome.probes[run.id]).compile is said
+        assert known.of(run, devices=1, compiled=said).compiled is said
+
+
+def test_where_nothing_compiles_that_is_said_and_the_rest_stands(place, monkeypatch):
+    def without_compiler(job, corpus, threads):
+        if job.options.compile:
+            raise RunError("no C++ compiler")
+        return timed(job, 1.0)
+
+    monkeypatch.setattr(group, "probe", without_compiler)
+    study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu"}})
+    run = workflow.plan(study).runs[0]
+    outcome = probing.probe(study, place, [run], LocalProfile())
+    assert outcome.uncompiled == {run.id: "no C++ compiler"}
+    assert store.probes(place).records == (outcome.probes[run.id],)
 
 
 def test_devices_that_do_not_divide_a_step_are_refused(place):

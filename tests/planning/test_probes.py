@@ -9,7 +9,7 @@ import pytest
 from isoflop.errors import InputError
 from isoflop.flops import Shape
 from isoflop.planning.hardware import Measured, accelerator, estimate, gpu_hours
-from isoflop.planning.probes import NONE, Probe, Probes, chosen, settings_of
+from isoflop.planning.probes import NONE, Probe, Probes, chosen, of_sizes, settings_of
 from isoflop.planning.runs import Run
 from isoflop.study import Hardware
 
@@ -64,6 +64,10 @@ def test_a_run_takes_the_newest_probe_of_its_model_on_as_many_devices():
     frugal = replace(newer, recompute=True)
     assert probes.added(frugal).of(RUN, devices=2, recompute=False) is newer
     assert probes.added(frugal).of(RUN, devices=2, recompute=True, compiled=True) is frugal
+    # So is one that is not compiled; where either will do the newest counts.
+    eager = replace(newer, compiled=False)
+    assert probes.added(eager).of(RUN, devices=2, compiled=True) is newer
+    assert probes.added(eager).of(RUN, devices=2, compiled=None) is eager
     # The same again takes its place.
     assert len(probes.added(replace(PROBE, step_seconds=3.0)).records) == 2
     assert Probes.from_json(probes.to_json()) == probes
@@ -82,10 +86,23 @@ def test_hours_and_memory_of_a_plan_are_measured_where_they_were():
     assert (found.measured_runs, found.memory_measured, found.memory_gib) == (1, True, 40)
 
 
+def test_to_compile_pays_for_long_runs():
+    eager, compiled = replace(PROBE, step_seconds=2.0), replace(PROBE, step_seconds=1.5, start_seconds=30.0)
+    assert [min((eager, compiled), key=lambda each: each.seconds(steps)) for steps in (59, 61)] == [eager, compiled]
+
+
 def test_a_run_of_each_model_is_chosen_that_with_the_largest_step():
     wide = replace(RUN, shape=replace(SHAPE, d_model=1536, n_heads=12, n_kv_heads=12))
     runs = [RUN, wide, replace(RUN, batch_size=64), replace(wide, seed=3)]
-    assert chosen(runs) == [runs[2], wide]
-    assert chosen(runs, ["1536"]) == chosen(runs, [wide.shape.label]) == [wide]
+    assert list(chosen(runs).items()) == [(runs[2], RUN.steps), (wide, wide.steps)]
+    assert of_sizes(runs, []) == runs
+    assert of_sizes(runs, ["1536"]) == of_sizes(runs, [wide.shape.label]) == [wide, runs[3]]
     with pytest.raises(InputError, match=r"sizes must be the study's, 1536, 768, .*got '32'"):
-        chosen(runs, ["32"])
+        of_sizes(runs, ["32"])
+
+
+def test_steps_that_runs_of_a_trunk_share_are_counted_once():
+    """Of 1,000 and 2,000 steps with a fifth of decay the shorter takes 200 itself."""
+    short, long = (replace(RUN, steps=steps, warmup_steps=10, decay_steps=steps // 5) for steps in (1000, 2000))
+    assert short.trunk == long.trunk
+    assert chosen([short, long]) == {short: 1100}

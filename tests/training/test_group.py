@@ -124,6 +124,15 @@ def test_two_processes_end_as_one(study: Path, planned: Callable[..., Run], opti
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [DDP, FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_end_as_one_where_each_compiles(
+    study: Path, planned: Callable[..., Run], options: Options
+) -> None:
+    run = planned(batch_size=4, steps=20)
+    assert_close(trained(run, study, replace(options, compile=True)), trained(run, study, ALONE))
+
+
+@pytest.mark.slow
 def test_a_run_is_carried_on_by_another_number_of_processes(
     study: Path, planned: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

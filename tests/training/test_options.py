@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +43,13 @@ def test_micro_batches_of_1_2_4_agree(
         monkeypatch.setattr(hardware, "CHUNK_LOGITS", 400)
     run = planned(batch_size=4, z_loss=1e-4)
     seen: list[int] = []
-    kept = losses.Decoder.features
+    kept = losses.Decoder.stream
 
-    def features(decoder: losses.Decoder, tokens: torch.Tensor) -> torch.Tensor:
+    def stream(decoder: losses.Decoder, tokens: torch.Tensor) -> torch.Tensor:
         seen.append(len(tokens))
         return kept(decoder, tokens)
 
-    monkeypatch.setattr(losses.Decoder, "features", features)
+    monkeypatch.setattr(losses.Decoder, "stream", stream)
     found = []
     for micro_batch in (0, 4, 2, 1, 3):
         seen.clear()
@@ -91,10 +92,11 @@ def test_a_run_is_executed_as_it_fitted_when_it_was_probed(planned: Callable[...
     run = planned(batch_size=8)
     probe = Probe("d8", {}, settings_of(run), 8, "gpu", "H100", 2, "fsdp", 1, False, False, 1.0, 1, 1.0, 1.0, {})
     asked = Options(devices=2)
-    assert asked.as_probed(probe) == replace(asked, micro_batch=1, sharded=True)
+    assert asked.as_probed(probe) == replace(asked, micro_batch=1, sharded=True, compile=False)
     # A device's whole part of a step fitted: nothing is to be split.
-    assert asked.as_probed(replace(probe, micro_batch=4, strategy="ddp")) == replace(asked, sharded=False)
-    fewer = Options(devices=2, micro_batch=2)
+    whole = replace(probe, micro_batch=4, strategy="ddp", compiled=True)
+    assert asked.as_probed(whole) == replace(asked, sharded=False, compile=True)
+    fewer = Options(devices=2, micro_batch=2, compile=True)
     assert fewer.as_probed(replace(probe, micro_batch=2)) == replace(fewer, sharded=True)
 
 
@@ -110,19 +112,54 @@ def test_recomputing_gives_the_same_weights_bit_for_bit(
 
 # Of torch's own look at what enters a block.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("way", ["whole", "blocks", "chunked"])
 def test_compiled_they_give_the_same_loss(
-    study: Path, planned: Callable[..., Run], chunked: bool, monkeypatch: pytest.MonkeyPatch
+    study: Path, planned: Callable[..., Run], way: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced and run as they are: a compiler would take its seconds. Weights keep their names."""
     monkeypatch.setattr(options, "BACKEND", "aot_eager")
-    if chunked:
-        monkeypatch.setattr(losses, "CHUNKED_VOCABULARY", 2)
+    if way == "blocks":
+        monkeypatch.setattr(options, "WHOLE_LAYERS", 0)
+    if way == "chunked":
+        for each in (losses, options):
+            monkeypatch.setattr(each, "CHUNKED_VOCABULARY", 2)
         monkeypatch.setattr(hardware, "CHUNK_LOGITS", 400)
-    run = planned(steps=20)
+    run = planned(steps=20, precision=precision, z_loss=1e-4)
     (loss, weights), (compiled, others) = (trained(run, study, Options(compile=choice)) for choice in (False, True))
     assert compiled == pytest.approx(loss, abs=1e-5)
     assert set(weights) == set(others)
+
+
+# Of what torch's compiler imports, and of its own look at what enters a block.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize(("layers", "graphs"), [(8, 1), (1, 2)], ids=["whole", "blocks"])
+def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_and_its_validation_is_not_compiled(
+    study: Path,
+    planned: Callable[..., Run],
+    tmp_path: Path,
+    layers: int,
+    graphs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(options, "WHOLE_LAYERS", layers)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor_somebody"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = planned(steps=20, mask_documents=True)
+    loss, weights = trained(run, study, Options())
+    found = []
+    for _ in range(2):
+        torch._dynamo.utils.counters.clear()
+        found.append(trained(run, study, Options(compile=True)))
+        # All, or a block and what follows the last.
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    assert found[0][0] == found[1][0] == pytest.approx(loss, abs=1e-5)
+    assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in weights)
+    kept = tmp_path / "cache" / "isoflop" / "compiled"
+    assert list(kept.iterdir())
+    assert kept.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
