@@ -108,7 +108,10 @@ def open_source(directory: Path) -> CorpusSource:
 
 
 def check(source: Source, run: Run) -> None:
-    """Refuse tokens that `run` was not planned on: `InputError` states the rule and both values."""
+    """Refuse tokens that `run` cannot be trained on: `InputError` states the rule and the values.
+
+    Those are others than it was planned on, those of another vocabulary, and fewer than one of its sequences.
+    """
     if run.data not in source.names:
         raise InputError(
             f"the corpus must be the one that run {run.id} was planned on, {run.data}, but got {source.names[0]}"
@@ -118,3 +121,4 @@ def check(source: Source, run: Run) -> None:
             f"the corpus must have the vocabulary of run {run.id}'s model, {run.shape.vocabulary}, "
             f"but has {source.vocabulary}"
         )
+    source.batches(run)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,10 +286,21 @@ def interrupt_at(step: int, run: Run, study: Path) -> None:
         train(run, study, on_progress=interrupt, cadence=CADENCE)
 
 
-def test_tokens_of_another_corpus_are_refused_and_nothing_is_written(study: Path, planned: Callable[..., Run]) -> None:
-    run = planned(data="another-corpus")
-    with pytest.raises(InputError, match="planned on, another-corpus, but got small-corpus"):
-        train(run, study)
+@pytest.mark.parametrize(
+    ("fields", "shape", "message"),
+    [
+        ({"data": "another-corpus"}, {}, "planned on, another-corpus, but got small-corpus"),
+        ({}, {"vocabulary": 99}, "model, 99, but has"),
+        ({}, {"sequence_length": 20_000}, r"must hold sequence_length \+ 1 = 20001 tokens, but holds \d+"),
+    ],
+    ids=["corpus", "vocabulary", "sequence"],
+)
+def test_tokens_that_a_run_cannot_be_trained_on_are_refused_and_nothing_is_written(
+    study: Path, planned: Callable[..., Run], fields: dict[str, Any], shape: dict[str, Any], message: str
+) -> None:
+    run = planned(**fields)
+    with pytest.raises(InputError, match=message):
+        train(replace(run, shape=replace(run.shape, **shape)), study)
     assert [path.name for path in study.iterdir()] == ["corpus"]
 
 
