@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from isoflop.errors import InputError
+from isoflop.errors import InputError, Interrupted
 from isoflop.planning import hardware
 from isoflop.planning.probes import Probe, settings_of
 from isoflop.planning.runs import Run
 from isoflop.store import StudyDirectory
-from isoflop.training import checkpoints, module, options
+from isoflop.training import checkpoints, module, options, recording
 from isoflop.training import loss as losses
+from isoflop.training.metrics import Progress
 from isoflop.training.model import Decoder
+from isoflop.training.module import Cadence
 from isoflop.training.options import Options
 from isoflop.training.run import run as train
 
@@ -131,12 +133,18 @@ def test_compiled_they_give_the_same_loss(
     assert set(weights) == set(others)
 
 
+def stop_half_way(progress: Progress) -> None:
+    """Stop a run of twenty steps."""
+    if progress.step >= 10:
+        raise Interrupted("half-way")
+
+
 # Of what torch's compiler imports, and of its own look at what enters a block.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize(("layers", "graphs"), [(8, 1), (1, 2)], ids=["whole", "blocks"])
-def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_and_its_validation_is_not_compiled(
+def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_whatever_stopped_it(
     study: Path,
     planned: Callable[..., Run],
     tmp_path: Path,
@@ -145,15 +153,21 @@ def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_and_its_validation_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(options, "WHOLE_LAYERS", layers)
+    monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor_somebody"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = planned(steps=20, mask_documents=True)
     loss, weights = trained(run, study, Options())
     found = []
-    for _ in range(2):
+    for half in (False, True):
         torch._dynamo.utils.counters.clear()
+        if half:
+            StudyDirectory(study).run(run.id).result_file.unlink()
+            with pytest.raises(Interrupted):
+                train(run, study, options=Options(compile=True), cadence=Cadence(5, 10), on_progress=stop_half_way)
+            torch._dynamo.utils.counters.clear()
         found.append(trained(run, study, Options(compile=True)))
-        # All, or a block and what follows the last.
+        # All, or a block and what follows the last; but no validation.
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
     assert found[0][0] == found[1][0] == pytest.approx(loss, abs=1e-5)
     assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in weights)
