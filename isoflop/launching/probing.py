@@ -74,35 +74,43 @@ def probe(
     """
     if study.trainer is not None:
         raise InputError("models must be ours to be probed, but got a study with a trainer of its own")
-    for run in runs:
+    models = chosen(runs)
+    for run in models:
         trainable(run)
         profile.check(run)
-    tokens, models = corpora(place, study), chosen(runs)
-    outcome = Outcome()
+    tokens, outcome = corpora(place, study), Outcome()
     for number, (run, steps) in enumerate(models.items()):
         told(number, len(models))
         corpus = tokens.get(run.data)
         try:
-            job, faster = _fitting(study, place, run, profile, corpus)
+            job, eager = _fitting(study, place, run, profile, corpus)
         except _FAILS as error:
             outcome.failed[run.id] = _words(error)
             continue
+        outcome.probes[run.id] = eager
+        # At once, so that none is lost with those that follow.
+        _keep(place, eager)
         if job.options.compile is None:
             try:
-                compiled = _measured(replace(job, options=replace(job.options, compile=True)), corpus)
-            except _FAILS as error:
+                compiled = _compiled(job, corpus)
+            except (*_FAILS, OSError) as error:
                 outcome.uncompiled[run.id] = _words(error)
+                known = [eager]
             else:
-                faster, outcome.slower[run.id] = sorted((faster, compiled), key=lambda each: each.seconds(steps))
-        outcome.probes[run.id] = faster
-        # At once, so that none is lost with those that follow; the faster last, since the newest counts.
-        with hold(place.root, patience=60.0):
-            known = store.probes(place)
-            for found in (outcome.slower, outcome.probes):
-                known = known.added(found[run.id]) if run.id in found else known
-            store.write_json(place.probes_file, known.to_json())
+                known = sorted((eager, compiled), key=lambda each: each.seconds(steps))
+                outcome.slower[run.id] = known[1]
+            outcome.probes[run.id] = replace(known[0], chosen=True)
+            _keep(place, *known[1:], outcome.probes[run.id])
     told(len(models), len(models))
     return outcome
+
+
+def _keep(place: StudyDirectory, *probes: Probe) -> None:
+    with hold(place.root, patience=60.0):
+        known = store.probes(place)
+        for each in probes:
+            known = known.added(each)
+        store.write_json(place.probes_file, known.to_json())
 
 
 #: What a model that cannot be probed raises.
@@ -133,6 +141,13 @@ def _fitting(
                 times *= 2
             else:
                 raise
+
+
+def _compiled(job: Job, corpus: Path | None) -> Probe:
+    """The same compiled, the second time: what was compiled is kept, so that the first costs a machine nothing more."""
+    job = replace(job, options=replace(job.options, compile=True))
+    _measured(job, corpus)
+    return _measured(job, corpus)
 
 
 def _measured(job: Job, corpus: Path | None) -> Probe:

@@ -81,18 +81,25 @@ class Queue:
         Those that will still work, each with its submission's id and its part.
     parts
         The record of each part that has tasks.
-    preempted
-        Ids of tasks that made room for another's and will not come back: SLURM knows of them for some minutes.
+    over
+        Tasks that will not work any more, in the same way: SLURM knows of them for some minutes.
+    leaving
+        Parts with tasks whose crews have ended, as ``submission/part``, and that may yet be put back into the queue.
     """
 
     tasks: tuple[tuple[str, str, Task], ...]
     parts: dict[tuple[str, str], dict[str, Any]]
-    preempted: frozenset[str] = frozenset()
+    over: tuple[tuple[str, str, Task], ...] = ()
+    leaving: frozenset[str] = frozenset()
 
     @property
     def covered(self) -> frozenset[str]:
         """Ids of the runs that these tasks may take."""
         return frozenset(run for record in self.parts.values() for run in record["runs"])
+
+    def in_state(self, state: str) -> set[tuple[str, str]]:
+        """Tasks that are over and ended so, each as its part, ``submission/part``, and its id."""
+        return {(f"{sid}/{part}", task.id) for sid, part, task in self.over if task.state == state}
 
     @property
     def workers(self) -> list[Task]:
@@ -110,14 +117,19 @@ def look(place: StudyDirectory) -> Queue:
     parts: dict[tuple[str, str], dict[str, Any]] = {}
     records: dict[str, dict[str, Any]] = {}
     mark = mark_of(place)
-    known = [task for task in cluster.queue() if task.comment.startswith(mark)]
-    tasks = [task for task in known if task.live]
+    tasks = [task for task in cluster.queue() if task.comment.startswith(mark)]
     left = _left(place) if any(task.state == "RUNNING" for task in tasks) else frozenset()
+    over: list[tuple[str, str, Task]] = []
+    leaving: set[str] = set()
     for task in tasks:
+        sid, _, part = task.comment.removeprefix(mark).partition(":")
+        if not task.live:
+            over.append((sid, part, task))
+            continue
         if task.state == "RUNNING" and task.id in left:
             # SLURM has not noticed yet.
+            leaving.add(f"{sid}/{part}")
             continue
-        sid, _, part = task.comment.removeprefix(mark).partition(":")
         folder = place.submissions / validated_name(sid)
         if sid not in records:
             records[sid] = record_of(place, sid)
@@ -127,7 +139,7 @@ def look(place: StudyDirectory) -> Queue:
             parts[sid, part] = record["parts"][part]
         if not (folder / f"{part}.json").exists():
             publish_json(folder / f"{part}.json", {"job": task.id.split("_")[0], "found": True})
-    return Queue(tuple(found), parts, frozenset(task.id for task in known if task.state == "PREEMPTED"))
+    return Queue(tuple(found), parts, tuple(over), frozenset(leaving))
 
 
 def _left(place: StudyDirectory) -> frozenset[str]:

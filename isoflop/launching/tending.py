@@ -16,7 +16,7 @@ from isoflop.errors import InputError, RunError
 from isoflop.launching import slurm
 from isoflop.launching.base import Event
 from isoflop.launching.causes import DONE, FAILED, PARDON, Cause
-from isoflop.launching.draft import FIT
+from isoflop.launching.draft import CANARY, FIT
 from isoflop.launching.profiles import SlurmProfile
 from isoflop.launching.slurm import Queue, Submitted
 from isoflop.launching.states import RunState, states
@@ -85,7 +85,8 @@ def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[
     """Open runs that were submitted and that no worker will take, by no decision of a person.
 
     Their last attempt was preempted, ran into its time limit or died with its node; or they waited, for a first or
-    another attempt, on a crew that ended so; or whoever submitted them died before SLURM was called.
+    another attempt, on tasks that the cluster ended, and of which nobody stopped any; or whoever submitted them died
+    before SLURM was called.
     """
     sids = sorted(path.parent.name for path in place.submissions.glob("*/submission.json"))
     if not sids:
@@ -99,7 +100,12 @@ def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[
         run: [claim for claim in (last[run], trunks.get(run)) if claim is not None and _struck(claim, claims, queue)]
         for run in left
     }
-    parts = {claim.crew.part for found in struck.values() for claim in found} - {""}
+    ended = {part for part, _ in queue.in_state("PREEMPTED")}
+    ended |= {claim.crew.part for found in struck.values() for claim in found}
+    stopped = {part for part, _ in queue.in_state("CANCELLED")} | {
+        claim.crew.part for run, claim in last.items() if claim is not None and not struck[run] and _stopped(claim)
+    }
+    parts = ended - stopped - queue.leaving
     unmanned = {run for part in parts for run in _runs_of(place, part)}
     unsent = _unsent(place, sids[-1])
     return [run for run in left if struck[run] or run in unsent or (run in unmanned and _waits(last[run]))]
@@ -113,12 +119,21 @@ def _struck(claim: Claim, claims: Claims, queue: Queue) -> bool:
         return False
     # Who is killed while it asks why, or whose workers are killed first, has put it down to something else.
     taken = claim.end.get("cause") in {Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.NODE_FAILURE}
-    return taken or claim.crew.job in queue.preempted
+    return taken or (claim.crew.part, claim.crew.job) in queue.in_state("PREEMPTED")
+
+
+def _stopped(claim: Claim) -> bool:
+    """Whether an attempt was ended with its crew, for a reason that holds for the crew's other runs too."""
+    return claim.end is not None and claim.end.get("cause") in {Cause.STOPPED, Cause.HOURS, Cause.DISK_FULL}
 
 
 def _waits(claim: Claim | None) -> bool:
     """Whether a run with this last claim is left to the next worker, and was not laid down."""
-    return claim is None or (claim.end is not None and claim.end["outcome"] in {FAILED, PARDON})
+    if claim is None or claim.end is None:
+        return claim is None
+    # A canary lays down what it has tried.
+    canary = claim.crew.part.partition("/")[2].startswith(CANARY)
+    return claim.end["outcome"] in {FAILED, PARDON} or (canary and claim.end.get("cause") == Cause.STOPPED)
 
 
 def _unsent(place: StudyDirectory, sid: str) -> set[str]:
@@ -129,9 +144,11 @@ def _unsent(place: StudyDirectory, sid: str) -> set[str]:
 
 
 def _runs_of(place: StudyDirectory, crews_part: str) -> list[str]:
-    """Runs that a crew of this part of a submission might take."""
+    """Runs that a crew of this part of a submission might take; none where the submission is gone, or had no such."""
     sid, _, part = crews_part.partition("/")
-    return slurm.record_of(place, validated_name(sid))["parts"][part]["runs"]  # type: ignore[no-any-return]
+    if part in {"", FIT} or not (place.submissions / validated_name(sid) / "submission.json").exists():
+        return []
+    return list(slurm.record_of(place, sid)["parts"].get(part, {}).get("runs", ()))
 
 
 @dataclass(frozen=True)

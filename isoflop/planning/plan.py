@@ -112,9 +112,8 @@ class Plan:
         machine, asked = self.settings.machine, self.settings.training
         if machine is None:
             return None
-        how = {"recompute": asked.recompute, "compiled": asked.compile}
-        devices, accelerator = machine.gpus_per_run, machine.accelerator
-        measured = self.probes.measured(self.runs, devices=devices, accelerator=accelerator, **how)
+        where: dict[str, str | bool] = {"accelerator": machine.accelerator, "recompute": asked.recompute}
+        measured = self.probes.measured(self.runs, devices=machine.gpus_per_run, compiled=asked.compile, **where)
         return hardware.estimate(self.runs, machine, asked.recompute, measured)
 
     @cached_property

@@ -1,7 +1,7 @@
 """What was measured of a study's models on real devices: the time of a step, and memory, in the place of estimates.
 
 ``isoflop probe`` writes the records (`isoflop.launching.probing`); a plan takes its hours and memory from them where
-there are any, and a run its micro-batch and its strategy.
+there are any, and a run its micro-batch, its strategy and whether it is compiled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Probe:
     strategy, micro_batch
         How (`hardware.strategy`), and sequences of one forward pass on each, which fit.
     recompute, compiled
-        As the study asks; where it leaves open whether to compile, as is faster for its runs.
+        As the study asks; where it leaves open whether to compile, each way has a probe.
     step_seconds, peak_bytes
         Of a step, the mean after the warm-up; and at most in use on one device (of a CPU: of one process, the
         libraries' own among them).
@@ -47,7 +47,9 @@ class Probe:
     versions
         Of isoflop and torch.
     start_seconds
-        What the first steps took beyond their time: to compile, mostly.
+        What the first steps took beyond their time: to read what was compiled before, mostly.
+    chosen
+        Whether both ways were tried, and this was faster over the study's runs of the model, or the only one.
     """
 
     size: str
@@ -67,6 +69,7 @@ class Probe:
     causal_flops: float
     versions: dict[str, str]
     start_seconds: float = 0.0
+    chosen: bool = False
 
     @property
     def accelerator(self) -> str | None:
@@ -127,26 +130,36 @@ class Probes:
 
     records: tuple[Probe, ...] = ()
 
-    def of(self, run: Run, *, devices: int, **where: str | bool | None) -> Probe | None:
+    def of(self, run: Run, *, devices: int, compiled: bool | None = None, **where: str | bool) -> Probe | None:
         """The newest of the model of `run` on so many devices; None: none.
 
         Parameters
         ----------
         run, devices
             What, and on how many.
+        compiled
+            Whether it must be; None: as was chosen when both ways were tried, else not.
         where
-            The `accelerator`, the `device` or the `kind` that it must be, and whether to `recompute` and be `compiled`
-            (None: as may be).
+            The `accelerator`, the `device` or the `kind` that it must be, and whether to `recompute`.
         """
-        for probe in reversed(self.records):
-            there = all(value is None or getattr(probe, name) == value for name, value in where.items())
-            if there and probe.devices == devices and probe.of(run):
-                return probe
-        return None
+        found = [
+            probe
+            for probe in reversed(self.records)
+            if probe.devices == devices
+            and probe.of(run)
+            and all(getattr(probe, name) == value for name, value in where.items())
+        ]
+        if compiled is None:
+            found = [probe for probe in found if probe.chosen] or [probe for probe in found if not probe.compiled]
+        else:
+            found = [probe for probe in found if probe.compiled == compiled]
+        return found[0] if found else None
 
-    def measured(self, runs: Sequence[Run], *, devices: int, **where: str | bool | None) -> dict[str, Measured]:
+    def measured(
+        self, runs: Sequence[Run], *, devices: int, compiled: bool | None = None, **where: str | bool
+    ) -> dict[str, Measured]:
         """What is known of each of `runs` on so many devices (see `of`), by run id."""
-        found = {run: self.of(run, devices=devices, **where) for run in runs}
+        found = {run: self.of(run, devices=devices, compiled=compiled, **where) for run in runs}
         return {
             run.id: Measured(probe.hours(run, 1), probe.peak_bytes, probe.strategy)
             for run, probe in found.items()
@@ -194,14 +207,15 @@ def of_sizes(runs: Sequence[Run], sizes: Sequence[str]) -> list[Run]:
 def chosen(runs: Sequence[Run]) -> dict[Run, float]:
     """A run of each distinct model, the one with most sequences a step, and the mean steps of all that are of it.
 
-    The smallest model first. A step that runs of a trunk share counts for the longest of them.
+    The smallest model first. Steps that runs of a trunk share count for the longest of them, and one of fewer sequences
+    as that part of a step.
     """
     steps = own_steps(runs)
     models = defaultdict[Any, list[Run]](list)
     for run in runs:
         models[run.shape, *settings_of(run).values()].append(run)
-    largest = {
-        max(each, key=lambda run: run.batch_size): sum(steps[run.id] for run in each) / len(each)
-        for each in models.values()
-    }
-    return dict(sorted(largest.items(), key=lambda entry: entry[0].shape.parameters.total))
+    found: dict[Run, float] = {}
+    for each in sorted(models.values(), key=lambda each: each[0].shape.parameters.total):
+        largest = max(each, key=lambda run: run.batch_size)
+        found[largest] = sum(steps[run.id] * run.batch_size for run in each) / largest.batch_size / len(each)
+    return found

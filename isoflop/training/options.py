@@ -6,7 +6,9 @@ So none of it is part of a run's id. A study's `training` section says it for al
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,8 +41,8 @@ class Options:
         Whether only what enters a block is kept for the backward pass, and the rest computed again: a third more
         work, for a fraction of the memory. The result is the same, bit for bit on a CPU.
     compile
-        Whether the model and its loss are compiled; None: where a probe of the model found that it pays. It
-        takes some seconds for the first run of a shape on a machine, one or two for the others.
+        Whether the model and its loss are compiled; None: where a probe of the model found that it pays. It takes up
+        to half a minute for the first run of a shape on a machine, a second or two for the others.
     keep_weights
         Whether the final weights stay on disk.
     validate_every
@@ -138,10 +140,24 @@ class Options:
 def _keep_private() -> None:
     """Have torch keep what it compiles where nobody else writes: it is loaded, and executed, by the next run.
 
-    By itself torch takes (and sets) a folder for temporary files by the user's name, whoever made it.
+    By itself torch takes (and sets) a folder by the user's name in that for temporary files, whoever made it. Ours is
+    there too, since it is the machine's own: what is compiled is for its processor.
+
+    Raises
+    ------
+    InputError
+        If somebody else has made that folder, or may write there.
     """
     name, its_own = "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor_")
-    if os.environ.get(name, its_own).startswith(its_own):
-        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoflop" / "compiled"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ[name] = str(place)
+    if not os.environ.get(name, its_own).startswith(its_own):
+        return
+    place = Path(tempfile.gettempdir()) / f"isoflop-compiled-{os.getuid()}"
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    found = place.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(
+            f"what torch compiles must lie where nobody else writes, but {place} is another's or open to others; "
+            f"remove it, or name a folder of yours in {name}"
+        )
+    os.environ[name] = str(place)

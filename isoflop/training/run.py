@@ -110,8 +110,8 @@ def run(
     Raises
     ------
     InputError
-        If the tokens are not those that the run was planned on, or the devices do not divide a step; nothing is
-        written.
+        If the tokens are not those that the run was planned on, or fewer than one of its sequences, or the devices do
+        not divide a step; nothing is written.
     MissingExtraError
         If a logger's package is missing; nothing is written.
     Interrupted

@@ -18,7 +18,7 @@ RUN = Run(9e18, 9e18, SHAPE, 32, 48_244, 4824, 9649, 1e-3, 0.1, 0.9, 0.98, 1e-8,
 _H100 = accelerator("h100")
 FLOPS = SHAPE.training_flops(RUN.tokens_per_step)
 PROBE = Probe(
-    SHAPE.label, dict(vars(SHAPE)), settings_of(RUN), 32, "gpu", "NVIDIA H100 80GB HBM3", 2, "ddp", 4, False, True,
+    SHAPE.label, dict(vars(SHAPE)), settings_of(RUN), 32, "gpu", "NVIDIA H100 80GB HBM3", 2, "ddp", 4, False, False,
     FLOPS / (2 * 989e12 * 0.4), 40 * 2**30, FLOPS, 0.8 * FLOPS, {"isoflop": "1"},
 )  # fmt: skip
 
@@ -63,11 +63,7 @@ def test_a_run_takes_the_newest_probe_of_its_model_on_as_many_devices():
     # One that computes blocks again is another, and stands beside it.
     frugal = replace(newer, recompute=True)
     assert probes.added(frugal).of(RUN, devices=2, recompute=False) is newer
-    assert probes.added(frugal).of(RUN, devices=2, recompute=True, compiled=True) is frugal
-    # So is one that is not compiled; where either will do the newest counts.
-    eager = replace(newer, compiled=False)
-    assert probes.added(eager).of(RUN, devices=2, compiled=True) is newer
-    assert probes.added(eager).of(RUN, devices=2, compiled=None) is eager
+    assert probes.added(frugal).of(RUN, devices=2, recompute=True, compiled=False) is frugal
     # The same again takes its place.
     assert len(probes.added(replace(PROBE, step_seconds=3.0)).records) == 2
     assert Probes.from_json(probes.to_json()) == probes
@@ -86,6 +82,21 @@ def test_hours_and_memory_of_a_plan_are_measured_where_they_were():
     assert (found.measured_runs, found.memory_measured, found.memory_gib) == (1, True, 40)
 
 
+def test_where_it_is_left_open_a_run_is_compiled_only_where_that_was_chosen():
+    compiled, eager = replace(PROBE, compiled=True), replace(PROBE, step_seconds=3.0)
+    both = NONE.added(eager).added(compiled)
+    assert both.of(RUN, devices=2) is eager
+    assert both.of(RUN, devices=2, compiled=True) is compiled
+    assert NONE.added(compiled).of(RUN, devices=2) is None
+    # Whatever is measured later of one way alone.
+    later = both.added(replace(compiled, chosen=True)).added(replace(eager, step_seconds=2.0))
+    found = later.of(RUN, devices=2)
+    assert found is not None
+    assert (found.compiled, found.chosen) == (True, True)
+    assert later.measured([RUN], devices=2) == later.measured([RUN], devices=2, compiled=True)
+    assert later.measured([RUN], devices=2) != later.measured([RUN], devices=2, compiled=False)
+
+
 def test_to_compile_pays_for_long_runs():
     eager, compiled = replace(PROBE, step_seconds=2.0), replace(PROBE, step_seconds=1.5, start_seconds=30.0)
     assert [min((eager, compiled), key=lambda each: each.seconds(steps)) for steps in (59, 61)] == [eager, compiled]
@@ -94,7 +105,8 @@ def test_to_compile_pays_for_long_runs():
 def test_a_run_of_each_model_is_chosen_that_with_the_largest_step():
     wide = replace(RUN, shape=replace(SHAPE, d_model=1536, n_heads=12, n_kv_heads=12))
     runs = [RUN, wide, replace(RUN, batch_size=64), replace(wide, seed=3)]
-    assert list(chosen(runs).items()) == [(runs[2], RUN.steps), (wide, wide.steps)]
+    # A step of half as many sequences is half a step.
+    assert list(chosen(runs).items()) == [(runs[2], 0.75 * RUN.steps), (wide, wide.steps)]
     assert of_sizes(runs, []) == runs
     assert of_sizes(runs, ["1536"]) == of_sizes(runs, [wide.shape.label]) == [wide, runs[3]]
     with pytest.raises(InputError, match=r"sizes must be the study's, 1536, 768, .*got '32'"):

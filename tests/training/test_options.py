@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -154,8 +156,8 @@ def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_whatever_stopped_it(
 ) -> None:
     monkeypatch.setattr(options, "WHOLE_LAYERS", layers)
     monkeypatch.setattr(recording, "STATUS_SECONDS", 0.0)
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor_somebody"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torchinductor_somebody"))
     run = planned(steps=20, mask_documents=True)
     loss, weights = trained(run, study, Options())
     found = []
@@ -171,9 +173,29 @@ def test_compiled_for_real_a_run_ends_the_same_bit_for_bit_whatever_stopped_it(
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
     assert found[0][0] == found[1][0] == pytest.approx(loss, abs=1e-5)
     assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in weights)
-    kept = tmp_path / "cache" / "isoflop" / "compiled"
+    (kept,) = tmp_path.glob("isoflop-compiled-*")
     assert list(kept.iterdir())
     assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_compiled_is_not_read_from_where_others_may_write(
+    study: Path, planned: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    place = tmp_path / f"isoflop-compiled-{os.getuid()}"
+    place.mkdir()
+    place.chmod(0o777)
+    refused = re.escape(f"{place} is another's or open to others")
+    with pytest.raises(InputError, match=refused):
+        train(planned(), study, options=Options(compile=True))
+    place.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    for target in (tmp_path / "elsewhere", tmp_path / "nowhere"):
+        place.symlink_to(target)
+        with pytest.raises(InputError, match=refused):
+            train(planned(), study, options=Options(compile=True))
+        place.unlink()
 
 
 @pytest.mark.parametrize(
