@@ -17,7 +17,7 @@ from isoflop.claims import hold
 from isoflop.errors import InputError, RunError
 from isoflop.launching.profiles import LocalProfile
 from isoflop.launching.trainers import corpora
-from isoflop.planning.probes import Probe, chosen
+from isoflop.planning.probes import Probe, one_of_each
 from isoflop.planning.runs import Run, trainable
 from isoflop.store import StudyDirectory
 from isoflop.study import Study
@@ -74,7 +74,7 @@ def probe(
     """
     if study.trainer is not None:
         raise InputError("models must be ours to be probed, but got a study with a trainer of its own")
-    models = chosen(runs)
+    models = one_of_each(runs)
     for run in models:
         trainable(run)
         profile.check(run)

@@ -96,11 +96,14 @@ def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[
     last = {run: claims.latest(run) for run in left}
     # Who passed a run over because its trunk was in other hands has left it to those.
     trunks = {run: claims.latest(branches[run].trunk) for run in left if run in branches}
+    preempted = queue.in_state("PREEMPTED")
     struck = {
-        run: [claim for claim in (last[run], trunks.get(run)) if claim is not None and _struck(claim, claims, queue)]
+        run: [
+            claim for claim in (last[run], trunks.get(run)) if claim is not None and _struck(claim, claims, preempted)
+        ]
         for run in left
     }
-    ended = {part for part, _ in queue.in_state("PREEMPTED")}
+    ended = {part for part, _ in preempted}
     ended |= {claim.crew.part for found in struck.values() for claim in found}
     stopped = {part for part, _ in queue.in_state("CANCELLED")} | {
         claim.crew.part for run, claim in last.items() if claim is not None and not struck[run] and _stopped(claim)
@@ -111,15 +114,15 @@ def lost(place: StudyDirectory, queue: Queue, open_runs: Sequence[str]) -> list[
     return [run for run in left if struck[run] or run in unsent or (run in unmanned and _waits(last[run]))]
 
 
-def _struck(claim: Claim, claims: Claims, queue: Queue) -> bool:
-    """Whether an attempt was ended by the cluster."""
+def _struck(claim: Claim, claims: Claims, preempted: set[tuple[str, str]]) -> bool:
+    """Whether an attempt was ended by the cluster; `preempted` are the tasks of which SLURM says it."""
     if claim.end is None:
         return claims.observer.verdict(claim.crew) == "dead"
     if claim.end["outcome"] in {DONE, PARDON}:
         return False
     # Who is killed while it asks why, or whose workers are killed first, has put it down to something else.
     taken = claim.end.get("cause") in {Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.NODE_FAILURE}
-    return taken or (claim.crew.part, claim.crew.job) in queue.in_state("PREEMPTED")
+    return taken or (claim.crew.part, claim.crew.job) in preempted
 
 
 def _stopped(claim: Claim) -> bool:

@@ -204,7 +204,7 @@ def of_sizes(runs: Sequence[Run], sizes: Sequence[str]) -> list[Run]:
     return [run for run in runs if not sizes or {run.shape.label, str(run.shape.d_model)} & set(sizes)]
 
 
-def chosen(runs: Sequence[Run]) -> dict[Run, float]:
+def one_of_each(runs: Sequence[Run]) -> dict[Run, float]:
     """A run of each distinct model, the one with most sequences a step, and the mean steps of all that are of it.
 
     The smallest model first. Steps that runs of a trunk share count for the longest of them, and one of fewer sequences

@@ -9,7 +9,7 @@ import pytest
 from isoflop.errors import InputError
 from isoflop.flops import Shape
 from isoflop.planning.hardware import Measured, accelerator, estimate, gpu_hours
-from isoflop.planning.probes import NONE, Probe, Probes, chosen, of_sizes, settings_of
+from isoflop.planning.probes import NONE, Probe, Probes, of_sizes, one_of_each, settings_of
 from isoflop.planning.runs import Run
 from isoflop.study import Hardware
 
@@ -106,7 +106,7 @@ def test_a_run_of_each_model_is_chosen_that_with_the_largest_step():
     wide = replace(RUN, shape=replace(SHAPE, d_model=1536, n_heads=12, n_kv_heads=12))
     runs = [RUN, wide, replace(RUN, batch_size=64), replace(wide, seed=3)]
     # A step of half as many sequences is half a step.
-    assert list(chosen(runs).items()) == [(runs[2], 0.75 * RUN.steps), (wide, wide.steps)]
+    assert list(one_of_each(runs).items()) == [(runs[2], 0.75 * RUN.steps), (wide, wide.steps)]
     assert of_sizes(runs, []) == runs
     assert of_sizes(runs, ["1536"]) == of_sizes(runs, [wide.shape.label]) == [wide, runs[3]]
     with pytest.raises(InputError, match=r"sizes must be the study's, 1536, 768, .*got '32'"):
@@ -117,4 +117,4 @@ def test_steps_that_runs_of_a_trunk_share_are_counted_once():
     """Of 1,000 and 2,000 steps with a fifth of decay the shorter takes 200 itself."""
     short, long = (replace(RUN, steps=steps, warmup_steps=10, decay_steps=steps // 5) for steps in (1000, 2000))
     assert short.trunk == long.trunk
-    assert chosen([short, long]) == {short: 1100}
+    assert one_of_each([short, long]) == {short: 1100}
