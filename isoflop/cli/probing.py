@@ -53,7 +53,7 @@ def probe(
     loaded, place = workflow.open_study(study, tuple(overrides or ()), directory)
     wanted = [size.strip() for size in sizes.split(",")] if sizes is not None else []
     profile = LocalProfile.load(launcher)
-    runs = of_sizes(workflow.plan(loaded, place.root).runs, wanted)
+    runs = probing.models(loaded, of_sizes(workflow.plan(loaded, place.root).runs, wanted), profile)
     workflow.create(place)
     with counting("models probed") as progress:
         outcome = probing.probe(loaded, place, runs, profile, progress)

@@ -7,7 +7,7 @@ whether to compile, what fits is tried compiled too, and the faster way over the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,10 +46,27 @@ class Outcome:
     uncompiled: dict[str, str] = field(default_factory=dict)
 
 
+def models(study: Study, runs: Sequence[Run], profile: LocalProfile) -> dict[Run, float]:
+    """What is probed for `runs` of `study`, and their mean steps (see `isoflop.planning.probes.one_of_each`).
+
+    Raises
+    ------
+    InputError
+        If the devices that `profile` gives a run do not divide a step, or a model or the trainer is not one of ours.
+    """
+    if study.trainer is not None:
+        raise InputError("models must be ours to be probed, but got a study with a trainer of its own")
+    found = one_of_each(runs)
+    for run in found:
+        trainable(run)
+        profile.check(run)
+    return found
+
+
 def probe(
     study: Study,
     place: StudyDirectory,
-    runs: Sequence[Run],
+    runs: Mapping[Run, float],
     profile: LocalProfile,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
@@ -61,26 +78,15 @@ def probe(
         Where the options and the tokens are from, and the directory that keeps the measurements. Without a corpus
         there the tokens are uniform.
     runs
-        What is to be trained; of each model the one with most sequences a step is probed.
+        One of each model, with the mean steps of the study's runs of it: what `models` gave.
     profile
         Devices of a run, and threads.
     told
         Called with models done and models in all.
-
-    Raises
-    ------
-    InputError
-        If the devices do not divide a step, or a model or the trainer is not one of ours.
     """
-    if study.trainer is not None:
-        raise InputError("models must be ours to be probed, but got a study with a trainer of its own")
-    models = one_of_each(runs)
-    for run in models:
-        trainable(run)
-        profile.check(run)
     tokens, outcome = corpora(place, study), Outcome()
-    for number, (run, steps) in enumerate(models.items()):
-        told(number, len(models))
+    for number, (run, steps) in enumerate(runs.items()):
+        told(number, len(runs))
         corpus = tokens.get(run.data)
         try:
             job, eager = _fitting(study, place, run, profile, corpus)
@@ -101,7 +107,7 @@ def probe(
                 outcome.slower[run.id] = known[1]
             outcome.probes[run.id] = replace(known[0], chosen=True)
             _keep(place, *known[1:], outcome.probes[run.id])
-    told(len(models), len(models))
+    told(len(runs), len(runs))
     return outcome
 
 

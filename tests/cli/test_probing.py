@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -70,3 +71,10 @@ def test_where_none_fits_that_is_an_error(study, monkeypatch):
     done = CliRunner().invoke(app, ["probe", str(study)])
     assert isinstance(done.exception, RunError)
     assert "a model must fit to be probed, but none of 1 did" in str(done.exception)
+
+
+def test_what_cannot_be_probed_leaves_no_directory(tmp_path, monkeypatch):
+    digits = Path(__file__).parents[2] / "grids" / "digits.yaml"
+    done = CliRunner().invoke(app, ["probe", str(digits), "--dir", str(tmp_path / "study")])
+    assert "models must be ours to be probed" in str(done.exception)
+    assert not (tmp_path / "study").exists()

@@ -51,7 +51,9 @@ def test_models_are_measured_and_the_plan_takes_their_figures(place, devices):
     runs = workflow.plan(study).runs
     told = []
     profile = LocalProfile(devices_per_run=devices)
-    outcome = probing.probe(study, place, runs, profile, lambda done, total: told.append((done, total)))
+    outcome = probing.probe(
+        study, place, probing.models(study, runs, profile), profile, lambda done, total: told.append((done, total))
+    )
     probes = list(outcome.probes.values())
     assert (outcome.failed, outcome.uncompiled) == ({}, {})
     assert told == [(0, 2), (1, 2), (2, 2)]
@@ -71,7 +73,7 @@ def test_models_are_measured_and_the_plan_takes_their_figures(place, devices):
 def test_where_it_is_left_open_a_model_is_tried_compiled_too(place):
     study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu"}})
     runs = workflow.plan(study).runs[:1]
-    outcome = probing.probe(study, place, runs, LocalProfile())
+    outcome = probing.probe(study, place, probing.models(study, runs, LocalProfile()), LocalProfile())
     assert (outcome.failed, outcome.uncompiled) == ({}, {})
     (faster,), (slower,) = outcome.probes.values(), outcome.slower.values()
     assert {faster.compiled, slower.compiled} == {True, False}
@@ -90,7 +92,8 @@ def test_where_memory_runs_out_weights_are_shared_out_then_steps_are_split(place
     monkeypatch.setattr(group, "probe", short_of_memory)
     study = Study.parse({**STUDY, "training": {"validation_tokens": 640, "micro_batch": 2}})
     runs = workflow.plan(study).runs[:1]
-    outcome = probing.probe(study, place, runs, LocalProfile(devices_per_run=2))
+    profile = LocalProfile(devices_per_run=2)
+    outcome = probing.probe(study, place, probing.models(study, runs, profile), profile)
     assert tried == [(None, 1), (True, 1), (True, 2)]
     assert outcome == probing.Outcome(failed={runs[0].id: "no room"})
     assert not place.probes_file.exists()
@@ -116,7 +119,7 @@ def test_a_model_is_compiled_where_that_pays(place, monkeypatch, start, compiled
     )
     study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu"}})
     run = workflow.plan(study).runs[0]
-    outcome = probing.probe(study, place, [run], LocalProfile())
+    outcome = probing.probe(study, place, probing.models(study, [run], LocalProfile()), LocalProfile())
     assert (outcome.probes[run.id].compiled, outcome.probes[run.id].chosen) == (compiled, True)
     assert (outcome.slower[run.id].compiled, outcome.slower[run.id].chosen) == (not compiled, False)
     known = store.probes(place)
@@ -139,23 +142,22 @@ def test_where_nothing_compiles_that_is_said_and_the_rest_stands(place, monkeypa
     monkeypatch.setattr(group, "probe", without_compiler)
     study = Study.parse({**STUDY, "hardware": {"accelerator": "cpu"}})
     run = workflow.plan(study).runs[0]
-    outcome = probing.probe(study, place, [run], LocalProfile())
+    outcome = probing.probe(study, place, probing.models(study, [run], LocalProfile()), LocalProfile())
     assert outcome.uncompiled == {run.id: str(error)}
     assert store.probes(place).records == (outcome.probes[run.id],)
 
 
-def test_devices_that_do_not_divide_a_step_are_refused(place):
+def test_devices_that_do_not_divide_a_step_are_refused():
     runs = workflow.plan(Study.parse(STUDY)).runs
     with pytest.raises(InputError, match="each of a run's 3 devices"):
-        probing.probe(Study.parse(STUDY), place, runs, LocalProfile(devices_per_run=3))
+        probing.models(Study.parse(STUDY), runs, LocalProfile(devices_per_run=3))
 
 
-def test_a_trainer_of_the_studys_own_is_not_ours_to_probe(place):
+def test_a_trainer_of_the_studys_own_is_not_ours_to_probe():
     study = Study.parse(STUDY)
     own = study.model_copy(update={"trainer": TrainerChoice(python="mine:train")})
     with pytest.raises(InputError, match="a trainer of its own"):
-        probing.probe(own, place, workflow.plan(study).runs, LocalProfile())
-    assert list(place.root.iterdir()) == []
+        probing.models(own, workflow.plan(study).runs, LocalProfile())
 
 
 def test_a_file_of_something_else_is_named(place):
